@@ -1,0 +1,102 @@
+"""compressed_segmentation: blocks of small indices into tables of uint32 or uint64 labels.
+
+Format: https://github.com/google/neuroglancer/blob/master/src/sliceview/compressed_segmentation/README.md
+A file is one word per channel, its position, and behind them the channels; see segmentation_blocks for these.
+
+A compiled kernel does the work where one was built (see kernels), numpy otherwise, with the same results.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from storefs_codecs import segmentation_decoder, segmentation_encoder
+from storefs_codecs.chunk_codec import ChunkCodec, as_czyx
+from storefs_codecs.errors import DecodeError, EncodeError
+from storefs_codecs.kernels import compressed_segmentation as kernels
+from storefs_codecs.segmentation_blocks import CODEC_ID, Triple, grid
+from storefs_codecs.zarr_face import ZarrChunkCodec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from storefs_codecs.chunk_codec import Array
+    from storefs_codecs.segmentation_blocks import Words
+
+WORD = 4
+AXES = 3
+
+
+class CompressedSegmentation(ChunkCodec):
+    """Labels, exact to the last bit.
+
+    `block_size` is `(x, y, z)`, as in `compressed_segmentation_block_size` of a precomputed info.
+    """
+
+    codec_id = CODEC_ID
+    dtypes: ClassVar[frozenset[str]] = frozenset({"uint32", "uint64"})
+
+    def __init__(
+        self,
+        shape: tuple[int, ...] | list[int],
+        dtype: npt.DTypeLike,
+        block_size: tuple[int, ...] | list[int] = (8, 8, 8),
+    ) -> None:
+        super().__init__(shape, dtype)
+        self.block_size = tuple(int(n) for n in block_size)
+        if len(self.block_size) != AXES or min(self.block_size) < 1:
+            raise ValueError(f"{self.codec_id}: block_size must be (x, y, z), got {self.block_size}")
+
+    def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
+        if len(payload) % WORD:
+            raise DecodeError(
+                self.codec_id, "length is no whole number of words", found=f"{len(payload)} bytes"
+            )
+        words = np.frombuffer(payload, "<u4")
+        chunk = np.empty(extent, self.dtype) if out is None else out
+        if not chunk.flags.writeable:
+            raise ValueError(f"{self.codec_id}: out is read-only")
+        channels, z, y, x = as_czyx(extent)
+        starts = self._channel_starts(words, channels, (z, y, x))
+        kernel = kernels.load()
+        decode_channel = kernel.decode_channel if kernel else segmentation_decoder.decode_channel
+        for channel, start in zip(chunk if chunk.ndim > AXES else chunk[None], starts, strict=True):
+            decode_channel(words, start, self._block, channel)
+        return chunk
+
+    def _channel_starts(self, words: Words, channels: int, extent: Triple) -> list[int]:
+        if words.size < channels or words[0] != channels:
+            found = f"{words[0] if words.size else 0} in {words.size} words"
+            raise DecodeError(self.codec_id, "the first word is not the number of channels", channels, found)
+        starts: list[int] = words[:channels].tolist()
+        last = words.size - 2 * math.prod(grid(extent, self._block))
+        if min(starts) < channels or max(starts) > last:
+            raise DecodeError(
+                self.codec_id, "block headers lie outside the data", f"{channels} to {last}", starts
+            )
+        return starts
+
+    def _encode(self, chunk: Array) -> bytes:
+        kernel = kernels.load()
+        encode_channel = kernel.encode_channel if kernel else segmentation_encoder.encode_channel
+        channels = [
+            encode_channel(channel, self._block) for channel in (chunk if chunk.ndim > AXES else chunk[None])
+        ]
+        starts = np.cumsum([len(channels), *map(len, channels)])
+        if starts[-1] >= 1 << 32:
+            raise EncodeError(self.codec_id, f"{starts[-1]} words are too many; use smaller chunks")
+        return b"".join([starts[:-1].astype("<u4").tobytes(), *(words.tobytes() for words in channels)])
+
+    @property
+    def _block(self) -> Triple:
+        x, y, z = self.block_size
+        return z, y, x
+
+
+class CompressedSegmentationCodec(ZarrChunkCodec):
+    """zarr v3 codec "storefs.compressed_segmentation"."""
+
+    numcodec: ClassVar[type[ChunkCodec]] = CompressedSegmentation

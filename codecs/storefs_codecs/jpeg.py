@@ -1,0 +1,91 @@
+"""jpeg: one baseline or progressive JPEG image of all voxels, 1 or 3 channels of uint8.
+
+Format: ITU-T T.81, arranged as `image_rows` says. Orientation tags are ignored, as every reader of chunks
+does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import simplejpeg
+
+from storefs_codecs.chunk_codec import ChunkCodec, as_czyx
+from storefs_codecs.errors import DecodeError, EncodeError
+from storefs_codecs.image_rows import as_image, channel_planes, check_image, deliver, image_size, rows_for
+from storefs_codecs.zarr_face import ZarrChunkCodec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from storefs_codecs.chunk_codec import Array
+
+LONGEST_SIDE = 65_500
+COMPONENTS = {"Gray": 1, "YCbCr": 3, "RGB": 3, "CMYK": 4, "YCCK": 4}
+COLORSPACE = {1: "GRAY", 3: "RGB"}
+START_OF_SCAN = b"\xff\xda"
+# every scan of a progressive image costs a pass over all voxels, however few bytes it takes
+MAX_SCANS = 500
+MAX_QUALITY = 100
+
+
+class Jpeg(ChunkCodec):
+    """JPEG, lossy.
+
+    Parameters
+    ----------
+    shape
+        Full chunk shape `(z, y, x)`, `(1, z, y, x)` or `(3, z, y, x)`.
+    dtype
+        `"uint8"`.
+    quality
+        1 to 100, for encoding. Three channels are written as YCbCr without subsampling.
+
+    """
+
+    codec_id = "storefs.jpeg"
+    dtypes = frozenset({"uint8"})
+
+    def __init__(
+        self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", quality: int = 85
+    ) -> None:
+        super().__init__(shape, dtype)
+        if as_czyx(self.shape)[0] not in COLORSPACE:
+            raise ValueError(f"{self.codec_id}: 1 or 3 channels can be stored, got shape {self.shape}")
+        if not 1 <= quality <= MAX_QUALITY:
+            raise ValueError(f"{self.codec_id}: quality must be 1 to {MAX_QUALITY}, got {quality}")
+        self.quality = int(quality)
+
+    def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
+        channels = as_czyx(extent)[0]
+        scans = bytes(payload).count(START_OF_SCAN)
+        if scans > MAX_SCANS:
+            raise DecodeError(self.codec_id, "too many scans", f"at most {MAX_SCANS}", scans)
+        try:
+            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(payload)
+            check_image(self.codec_id, (height, width), COMPONENTS.get(colorspace, 0), extent)
+            if channels == 1:
+                rows = rows_for(extent, self.dtype, out)
+                simplejpeg.decode_jpeg(payload, COLORSPACE[1], buffer=rows)
+                return deliver(rows, out)
+            return channel_planes(simplejpeg.decode_jpeg(payload, COLORSPACE[channels]), extent, out)
+        except DecodeError:
+            raise
+        except ValueError as error:
+            raise DecodeError(self.codec_id, f"not a whole JPEG image: {error}") from error
+
+    def _encode(self, chunk: Array) -> bytes:
+        channels = as_czyx(chunk.shape)[0]
+        height, width = image_size(self.codec_id, chunk.shape, LONGEST_SIDE)
+        image = as_image(chunk, (height, width)).reshape(height, width, channels)
+        subsampling = "Gray" if channels == 1 else "444"
+        try:
+            return bytes(simplejpeg.encode_jpeg(image, self.quality, COLORSPACE[channels], subsampling))
+        except ValueError as error:
+            raise EncodeError(self.codec_id, str(error)) from error
+
+
+class JpegCodec(ZarrChunkCodec):
+    """zarr v3 codec "storefs.jpeg"."""
+
+    numcodec: ClassVar[type[ChunkCodec]] = Jpeg

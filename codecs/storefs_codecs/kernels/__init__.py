@@ -1,0 +1,29 @@
+"""Compiled kernels: plain C, called through ctypes, which releases the GIL.
+
+They are built with the package where a C compiler is found, and everything works without them, only slower.
+`STOREFS_NO_KERNELS=1` in the environment leaves them unused.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+SUFFIX = ".dll" if sys.platform == "win32" else ".so"
+
+
+def library(name: str) -> ctypes.CDLL | None:
+    """The compiled library of the kernel `name`; None where it was not built or is not wanted."""
+    return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(name)
+
+
+@cache
+def _load(name: str) -> ctypes.CDLL | None:
+    path = Path(__file__).with_name(f"lib{name}{SUFFIX}")
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:  # not built, or built for another machine
+        return None

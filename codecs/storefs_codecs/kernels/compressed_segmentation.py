@@ -1,0 +1,121 @@
+"""The compressed_segmentation kernel, with the functions of segmentation_decoder and segmentation_encoder."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storefs_codecs.kernels import library
+from storefs_codecs.segmentation_blocks import (
+    CODEC_ID,
+    INDEX_OUTSIDE,
+    MAX_OFFSET,
+    WORD_BITS,
+    Triple,
+    Words,
+    broken,
+    grid,
+    index_width,
+    regions,
+    too_far,
+)
+
+if TYPE_CHECKING:
+    from storefs_codecs.chunk_codec import Array
+
+INTERFACE = 1  # of the C source; a library left over from another version is not used
+TOO_FAR, NO_MEMORY = 5, 6
+FAR = 1 << 58  # a greater block size makes no difference
+
+Sizes = ctypes.c_uint64 * 3
+Strides = ctypes.c_int64 * 3
+
+
+class Kernel:
+    """The loaded library; its methods hold no state, so threads may share it."""
+
+    def __init__(self, compiled: ctypes.CDLL) -> None:
+        self._decode = compiled.storefs_cseg_decode
+        self._encode = compiled.storefs_cseg_encode
+        pointer, number, result = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)
+        self._decode.argtypes = [pointer, number, Sizes, Sizes, ctypes.c_int, pointer, Strides, result]
+        self._encode.argtypes = [pointer, Sizes, Sizes, ctypes.c_int, pointer, number, result]
+
+    def decode_channel(self, words: Words, start: int, block: Triple, out: Array) -> None:
+        """Decode the channel whose headers begin at word `start` into `out` (z, y, x; any strides).
+
+        `words` is the whole file; the headers are known to fit. Raises DecodeError, `out` being as before.
+        """
+        culprit = ctypes.c_uint64()
+        problem = self._decode(
+            words.ctypes.data + start * words.itemsize,
+            words.size - start,
+            Sizes(*out.shape),
+            Sizes(*(min(n, FAR) for n in block)),
+            out.itemsize,
+            out.ctypes.data,
+            Strides(*out.strides),
+            ctypes.byref(culprit),
+        )
+        if 0 < problem <= INDEX_OUTSIDE:
+            raise broken(problem, culprit.value)
+        if problem:
+            raise ValueError(f"{CODEC_ID}: the kernel was misused")
+
+    def encode_channel(self, chunk: Array, block: Triple) -> Words:
+        """The words of one channel (z, y, x).
+
+        Raises EncodeError where an offset would exceed 2**24 - 1 words.
+        """
+        z, y, x = chunk.shape
+        chunk = np.ascontiguousarray(chunk)
+        words = np.empty(_most_words((z, y, x), block, chunk.itemsize // 4), "<u4")
+        written = ctypes.c_uint64()
+        problem = self._encode(
+            chunk.ctypes.data,
+            Sizes(*chunk.shape),
+            Sizes(*(min(n, FAR) for n in block)),
+            chunk.itemsize,
+            words.ctypes.data,
+            words.size,
+            ctypes.byref(written),
+        )
+        if problem == TOO_FAR:
+            raise too_far()
+        if problem == NO_MEMORY:
+            raise MemoryError(
+                f"{CODEC_ID}: no memory to encode blocks of {block[::-1]} in a chunk of {chunk.shape}"
+            )
+        if problem:
+            raise ValueError(f"{CODEC_ID}: the kernel was misused")
+        return words[: written.value]
+
+
+def load() -> Kernel | None:
+    """The kernel; None where it was not built, is not wanted, or is left over from another version."""
+    compiled = library("compressed_segmentation")
+    return None if compiled is None else _bind(compiled)
+
+
+@cache
+def _bind(compiled: ctypes.CDLL) -> Kernel | None:
+    try:
+        return Kernel(compiled) if compiled.storefs_cseg_interface() == INTERFACE else None
+    except AttributeError:  # some other library
+        return None
+
+
+def _most_words(extent: Triple, block: Triple, label_words: int) -> int:
+    """More words than encoding can need. Memory that is not written to costs nothing."""
+    most, largest = 2 * math.prod(grid(extent, block)), 0
+    for region in regions(extent, block):
+        voxels = math.prod(region.extent)
+        values = -(-math.prod(block) * index_width(voxels) // WORD_BITS)
+        most += math.prod(region.counts) * (values + label_words * voxels)
+        largest = max(largest, voxels)
+    headers = 2 * math.prod(grid(extent, block))
+    return min(most, headers + 2 * (MAX_OFFSET + 1) + label_words * largest)

@@ -1,0 +1,200 @@
+"""png: one PNG image of all voxels, 1 to 4 channels of uint8 or uint16.
+
+Format: https://www.w3.org/TR/png-3/, arranged as `image_rows` says. The samples are taken as stored: colour
+profiles, gamma and transparent colours are ignored. Palettes and samples below 8 bits are refused.
+
+The container is read and inflated here, so that sizes, checksums and lengths are known to be right before
+libpng undoes the row filters; it is then given stored (uncompressed) rows, which is also faster than its own
+inflate.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import imagecodecs
+import numpy as np
+
+from storefs_codecs.chunk_codec import ChunkCodec, as_czyx
+from storefs_codecs.errors import DecodeError, EncodeError
+from storefs_codecs.image_rows import as_image, channel_planes, check_image, deliver, image_size, rows_for
+from storefs_codecs.zarr_face import ZarrChunkCodec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from storefs_codecs.chunk_codec import Array
+
+LONGEST_SIDE = 1_000_000
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER = struct.Struct(">IIBBBBB")
+CHUNK_HEAD = struct.Struct(">I4s")
+CRC = struct.Struct(">I")
+COLOR_TYPE_SAMPLES = {0: 1, 4: 2, 2: 3, 6: 4}
+# first column, first row, column step, row step of each Adam7 pass
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+LAST_FILTER = 4
+MAX_LEVEL = 9
+
+
+@dataclass(frozen=True)
+class Header:
+    """The fields of the IHDR chunk."""
+
+    width: int
+    height: int
+    bits: int
+    color_type: int
+    compression: int
+    filtering: int
+    interlace: int
+
+    def passes(self) -> Iterator[tuple[int, int]]:
+        """Rows, and bytes per row with the filter byte, of each pass over the image that is not empty."""
+        pixel = COLOR_TYPE_SAMPLES[self.color_type] * self.bits // 8
+        for x, y, dx, dy in ADAM7 if self.interlace else ((0, 0, 1, 1),):
+            columns, rows = -((x - self.width) // dx), -((y - self.height) // dy)
+            if columns > 0 and rows > 0:
+                yield rows, 1 + columns * pixel
+
+
+class Png(ChunkCodec):
+    """PNG, lossless.
+
+    Parameters
+    ----------
+    shape
+        Full chunk shape `(z, y, x)` or `(c, z, y, x)` with 1 to 4 channels.
+    dtype
+        `"uint8"` or `"uint16"`.
+    level
+        zlib level 0 to 9, for encoding.
+
+    """
+
+    codec_id = "storefs.png"
+    dtypes = frozenset({"uint8", "uint16"})
+
+    def __init__(
+        self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", level: int = 6
+    ) -> None:
+        super().__init__(shape, dtype)
+        if as_czyx(self.shape)[0] not in COLOR_TYPE_SAMPLES.values():
+            raise ValueError(f"{self.codec_id}: 1 to 4 channels can be stored, got shape {self.shape}")
+        if not 0 <= level <= MAX_LEVEL:
+            raise ValueError(f"{self.codec_id}: level must be 0 to {MAX_LEVEL}, got {level}")
+        self.level = int(level)
+
+    def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
+        header, compressed = self._read_container(payload, extent)
+        filtered = self._inflate(header, compressed)
+        plain = SIGNATURE + b"".join(
+            _chunk(name, data)
+            for name, data in (
+                (b"IHDR", bytes(payload[16:29])),
+                (b"IDAT", zlib.compress(filtered, 0)),
+                (b"IEND", b""),
+            )
+        )
+        try:
+            if as_czyx(extent)[0] == 1:
+                rows = rows_for(extent, self.dtype, out)
+                imagecodecs.png_decode(plain, out=rows.reshape(header.height, header.width))
+                return deliver(rows, out)
+            return channel_planes(imagecodecs.png_decode(plain), extent, out)
+        except (imagecodecs.PngError, ValueError) as error:
+            raise DecodeError(self.codec_id, f"not a PNG image: {error}") from error
+
+    def _encode(self, chunk: Array) -> bytes:
+        image = as_image(chunk, image_size(self.codec_id, chunk.shape, LONGEST_SIDE))
+        try:
+            return bytes(imagecodecs.png_encode(image, self.level))
+        except (imagecodecs.PngError, ValueError) as error:
+            raise EncodeError(self.codec_id, str(error)) from error
+
+    def _read_container(self, payload: memoryview, extent: tuple[int, ...]) -> tuple[Header, bytes]:
+        """The checked header and the zlib stream of the rows."""
+        header, pieces = None, []
+        for name, data in self._chunks(payload):
+            if header is None:
+                header = self._check_header(name, data, extent)
+            elif name == b"IDAT":
+                pieces.append(data)
+            elif name == b"IEND":
+                return header, b"".join(pieces)
+        raise DecodeError(self.codec_id, "image ends before its IEND chunk")
+
+    def _chunks(self, payload: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+        """Name and data of the container's chunks, up to the first that is cut short."""
+        if payload[: len(SIGNATURE)] != SIGNATURE:
+            raise DecodeError(self.codec_id, "not a PNG image", SIGNATURE, bytes(payload[: len(SIGNATURE)]))
+        at = len(SIGNATURE)
+        while at + CHUNK_HEAD.size <= len(payload):
+            length, name = CHUNK_HEAD.unpack_from(payload, at)
+            start = at + CHUNK_HEAD.size
+            at = start + length + CRC.size
+            if at > len(payload):
+                return
+            if (
+                zlib.crc32(payload[start - len(name) : start + length])
+                != CRC.unpack_from(payload, start + length)[0]
+            ):
+                raise DecodeError(self.codec_id, f"wrong checksum of the {name!r} chunk")
+            yield name, payload[start : start + length]
+
+    def _check_header(self, name: bytes, data: memoryview, extent: tuple[int, ...]) -> Header:
+        if name != b"IHDR" or len(data) != HEADER.size:
+            raise DecodeError(self.codec_id, "image does not begin with its header", b"IHDR", name)
+        header = Header(*HEADER.unpack(data))
+        if header.color_type not in COLOR_TYPE_SAMPLES:
+            raise DecodeError(
+                self.codec_id, "unsupported colour type", list(COLOR_TYPE_SAMPLES), header.color_type
+            )
+        check_image(
+            self.codec_id, (header.height, header.width), COLOR_TYPE_SAMPLES[header.color_type], extent
+        )
+        if header.bits != self.dtype.itemsize * 8:
+            raise DecodeError(
+                self.codec_id, "bits per sample do not fit", self.dtype.itemsize * 8, header.bits
+            )
+        if header.compression or header.filtering or header.interlace > 1:
+            raise DecodeError(self.codec_id, "unknown compression, filter or interlace method")
+        if max(header.width, header.height) > LONGEST_SIDE:
+            raise DecodeError(
+                self.codec_id, "side too long", f"at most {LONGEST_SIDE}", (header.width, header.height)
+            )
+        return header
+
+    def _inflate(self, header: Header, compressed: bytes) -> bytes:
+        """The filtered rows of all passes, of the right length and with known filters."""
+        size = sum(rows * row for rows, row in header.passes())
+        try:
+            filtered = bytes(imagecodecs.deflate_decode(compressed, out=size))
+        except (imagecodecs.DeflateError, ValueError) as error:
+            raise DecodeError(self.codec_id, f"rows cannot be inflated: {error}") from error
+        if len(filtered) != size:
+            raise DecodeError(self.codec_id, "rows are missing", f"{size} bytes", len(filtered))
+        at = 0
+        for rows, row in header.passes():
+            filters = np.frombuffer(filtered, np.uint8, rows * row, at)[::row]
+            if filters.max() > LAST_FILTER:
+                raise DecodeError(
+                    self.codec_id, "unknown row filter", f"at most {LAST_FILTER}", int(filters.max())
+                )
+            at += rows * row
+        return filtered
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return CHUNK_HEAD.pack(len(data), name) + data + CRC.pack(zlib.crc32(data, zlib.crc32(name)))
+
+
+class PngCodec(ZarrChunkCodec):
+    """zarr v3 codec "storefs.png"."""
+
+    numcodec: ClassVar[type[ChunkCodec]] = Png

@@ -1,0 +1,157 @@
+"""A ChunkCodec as a zarr v3 array -> bytes codec.
+
+The zarr codec only translates: names and configuration, zarr's buffers, and partial decoding, by which zarr
+lets an array -> bytes codec fetch the chunk itself and return just the selected part. That path skips zarr's
+own copy of the whole chunk and needs no configuration by the user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+from zarr.storage import FsspecStore, StorePath
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from zarr.abc.store import ByteGetter
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer, NDBuffer
+
+    from storefs_codecs.chunk_codec import Array, Bytes, ChunkCodec
+
+
+@dataclass(frozen=True, init=False)
+class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
+    """Base of the zarr codecs here; `configuration` holds the keywords of the numcodecs class.
+
+    `shape` and `dtype` may be left out: they are then taken from the array's chunks. With `transpose` the array's
+    axes are the stored ones reversed (xyz over zyx); `shape` remains the stored one.
+    """
+
+    numcodec: ClassVar[type[ChunkCodec]]
+    in_thread: ClassVar[bool] = True
+    is_fixed_size = False
+    configuration: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __init__(self, **configuration: object) -> None:
+        object.__setattr__(
+            self, "configuration", {k: _plain(v) for k, v in configuration.items() if v is not None}
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The codec that a metadata document describes."""
+        return cls(**data.get("configuration", {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The codec as it stands in a metadata document."""
+        return {"name": self.numcodec.codec_id, "configuration": dict(self.configuration)}
+
+    def compute_encoded_size(self, _input_byte_length: int, _chunk_spec: ArraySpec) -> int:
+        """Encoded sizes vary with the content."""
+        raise NotImplementedError
+
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:  # noqa: ANN401, ARG002  # the signature is zarr's
+        """Raise ValueError where the array's dtype or rank does not fit the codec's configuration."""
+        native = dtype.to_native_dtype()
+        declared = self.configuration.get("dtype")
+        if declared is not None and np.dtype(declared).name != native.name:
+            raise ValueError(
+                f"{self.numcodec.codec_id}: configured for {declared}, the array is {native.name}"
+            )
+        declared = self.configuration.get("shape")
+        if declared is not None and len(declared) != len(shape):
+            raise ValueError(
+                f"{self.numcodec.codec_id}: configured for shape {declared}, the array is {len(shape)}-d"
+            )
+
+    def _codec_for(self, spec: ArraySpec) -> ChunkCodec:
+        transpose = self.configuration.get("transpose", False)
+        shape = spec.shape[::-1] if transpose else spec.shape
+        settings = {"shape": shape, "dtype": spec.dtype.to_native_dtype().name, **self.configuration}
+        settings.pop("transpose", None)
+        codec = self.numcodec(**settings)
+        if codec.shape != shape:
+            raise ValueError(
+                f"{codec.codec_id}: configured for chunks of {codec.shape}, the array has {shape}"
+            )
+        return codec
+
+    def _decode_bytes(self, payload: Bytes, spec: ArraySpec) -> Array:
+        chunk = self._codec_for(spec).decode_padded(payload, _fill_value(spec))
+        return chunk.T if self.configuration.get("transpose") else chunk
+
+    def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        chunk = self._decode_bytes(chunk_bytes.as_numpy_array(), chunk_spec)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk)
+
+    def _encode_sync(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
+        chunk = np.asarray(chunk_array.as_numpy_array())
+        chunk = chunk.T if self.configuration.get("transpose") else chunk
+        return chunk_spec.prototype.buffer.from_bytes(self._codec_for(chunk_spec).encode_chunk(chunk))
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        if not self.in_thread:
+            return self._decode_sync(chunk_data, chunk_spec)
+        return await asyncio.to_thread(self._decode_sync, chunk_data, chunk_spec)
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer | None:
+        if not self.in_thread:
+            return self._encode_sync(chunk_data, chunk_spec)
+        return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)
+
+    async def _decode_partial_single(
+        self,
+        byte_getter: ByteGetter,
+        selection: Any,  # noqa: ANN401  # zarr's selectors are untyped
+        chunk_spec: ArraySpec,
+    ) -> NDBuffer | None:
+        through = _read_through(byte_getter)
+        if through is not None:
+            chunk = await through(
+                lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread
+            )
+            if chunk is None:
+                return None
+            return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk[selection])
+        stored = await byte_getter.get(prototype=chunk_spec.prototype)
+        if stored is None:
+            return None
+        return (await self._decode_single(stored, chunk_spec))[selection]
+
+
+class ReadThrough(Protocol):
+    """How a store (or the filesystem below zarr's FsspecStore) lets a codec fetch and decode in one step.
+
+    `store.read_through(key, decode, in_thread=…)` gives `decode(stored bytes)`, None where the chunk is absent. The
+    store knows which chunk it is: its errors name it, and fetching and decoding may share a worker thread.
+    """
+
+    def __call__(self, decode: Callable[[Bytes], Array], *, in_thread: bool) -> Awaitable[Array | None]: ...
+
+
+def _read_through(byte_getter: ByteGetter) -> ReadThrough | None:
+    if not isinstance(byte_getter, StorePath):
+        return None
+    store, key = byte_getter.store, byte_getter.path
+    if isinstance(store, FsspecStore):
+        store, key = store.fs, f"{store.path.rstrip('/')}/{key}" if store.path else key
+    method = getattr(store, "read_through", None)
+    return None if method is None else partial(method, key)
+
+
+def _fill_value(spec: ArraySpec) -> Any:  # noqa: ANN401  # whatever the dtype's scalar is
+    return 0 if spec.fill_value is None else spec.fill_value
+
+
+def _plain(value: object) -> object:
+    """`value` as it stands in JSON."""
+    if isinstance(value, list | tuple):
+        return [int(n) for n in value]
+    return np.dtype(value).name if isinstance(value, np.dtype | type) else value

@@ -1,0 +1,61 @@
+"""The three ways in: a group, an array, a store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zarr
+
+from storefs.registry import open_source
+from storefs.store import VirtualStore
+
+
+def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # checked one by one
+    """The volume at `url` as a read-only zarr store; no I/O until it is asked for something.
+
+    `url` is `precomputed://` and an address (gs, s3, http, https, file, memory or a path), or Neuroglancer's
+    `address|neuroglancer-precomputed:`.
+
+    Options
+    -------
+    zarr_format
+        3 (default) or 2.
+    axes
+        "zyx" (default) or "xyz".
+    face
+        "native" (default): chunks as stored, decoded by storefs' codecs; "portable": re-encoded with `codec`.
+    codec
+        Of the portable face: "zstd" (default), "gzip", "blosc" or "raw".
+    chunk_size
+        `(x, y, z)`, where an info offers several chunk sizes.
+    missing
+        "fill" (default) reads an absent chunk as zeros; "error" raises MissingChunk.
+    anonymous, profile, region, endpoint_url, headers, timeout, retries, forbidden, target_options
+        How to reach the source; see `storefs.transport.options.TransportOptions`.
+
+    Raises UrlError for an address or option that cannot be read.
+
+    """
+    return VirtualStore(url, open_source, options)
+
+
+def open(url: str, **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the name users expect, checked one by one
+    """The volume at `url` as a zarr group: an OME-Zarr multiscale with arrays "0" (finest), "1", …
+
+    Arrays are C order, `zyx` or `czyx`, in nanometres; options as for `open_store`. Raises UrlError, NoSuchVolume,
+    MetadataError, Refused, TimedOut, ServerFault.
+    """
+    store = open_store(url, **options)
+    return zarr.open_group(store, mode="r", zarr_format=store.source.presentation.zarr_format)
+
+
+def open_array(url: str, scale: int = 0, **options: Any) -> zarr.Array[Any]:  # noqa: ANN401  # checked one by one
+    """One scale of the volume at `url` as a zarr array, 0 being the finest; options as for `open_store`.
+
+    Raises what `open` raises, and IndexError where there is no such scale.
+    """
+    store = open_store(url, **options)
+    count = len(store.source.open().backend.hierarchy.arrays)
+    if not 0 <= scale < count:
+        raise IndexError(f"scale {scale} of {store.source.url}: it has scales 0 to {count - 1}")
+    return zarr.open_array(store, path=str(scale), mode="r", zarr_format=store.source.presentation.zarr_format)

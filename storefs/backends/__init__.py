@@ -1,0 +1,1 @@
+"""One folder a backend; they do not know each other."""

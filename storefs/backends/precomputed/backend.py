@@ -1,0 +1,158 @@
+"""A precomputed volume as plans: describe it, read a chunk, ask whether a chunk exists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from storefs_codecs.content_encoding import inflate
+from storefs_codecs.errors import DecodeError
+
+from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
+from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info, parse_json
+from storefs.backends.precomputed.sharding import compressed_morton, find_chunk
+from storefs.errors import MetadataError, NoSuchVolume, Unsupported
+from storefs.grid import Grid
+from storefs.model import ArrayNode, ChunkId, Hierarchy
+from storefs.plan import Body, Get, Names
+from storefs.source import Redirect
+
+if TYPE_CHECKING:
+    from storefs.backends.precomputed.info import Info, Scale, Triple
+    from storefs.plan import Plan
+
+Payload = bytes | memoryview
+
+
+def describe(url: str, chunk_size_xyz: Triple | None = None) -> Plan[PrecomputedBackend | Redirect]:
+    """The volume at `url`, or where its info redirects. One request.
+
+    Raises NoSuchVolume, MetadataError.
+    """
+    body: Body | None = yield Get("info", limit=MAX_INFO_BYTES)
+    if body is None:
+        raise NoSuchVolume(
+            "no precomputed volume here: there is no info file (the address is that of the folder holding `info`)",
+            url=url,
+        )
+    data = body.data
+    if bytes(data[:2]) == b"\x1f\x8b":
+        try:
+            data = inflate(data, "gzip", limit=MAX_INFO_BYTES)
+        except DecodeError as error:
+            raise MetadataError(f"info cannot be unpacked: {error}", url=url) from error
+    document = parse_json(data, url)
+    redirect = document.get("redirect")
+    if redirect is not None:
+        if not isinstance(redirect, str) or not redirect:
+            raise MetadataError(f"info: redirect: expected an address, got {redirect!r}", url=url)
+        return Redirect(redirect)
+    return PrecomputedBackend(url, parse_info(document, url, chunk_size_xyz))
+
+
+class PrecomputedBackend:
+    """A described precomputed volume. Scale `i` is the array of path `str(i)`."""
+
+    def __init__(self, url: str, info: Info) -> None:
+        self.url = url
+        self.info = info
+        self.hierarchy = _hierarchy(url, info)
+        self._scales = {str(i): scale for i, scale in enumerate(info.scales)}
+        self._grids = {node.path: Grid(node.shape, node.chunk_shape) for node in self.hierarchy.arrays}
+
+    def name(self, chunk: ChunkId) -> str:
+        """Path of the chunk's object in the volume (of a sharded chunk: the path it would have)."""
+        scale = self._scales[chunk.array]
+        return join(scale.key, chunk_name(scale, _cell(chunk)))
+
+    def read(self, chunk: ChunkId) -> Plan[Payload | None]:
+        """The payload of the chunk, unwrapped; None where absent. Raises DecodeError."""
+        scale = self._scales[chunk.array]
+        extent = self._grids[chunk.array].extent(chunk.index)
+        if scale.sharding is None:
+            return (yield from read_object(scale, chunk_name(scale, _cell(chunk)), extent, self.info.dtype))
+        return (yield from self._read_sharded(scale, chunk, extent))
+
+    def exists(self, chunk: ChunkId) -> Plan[bool]:
+        """Whether the chunk is stored."""
+        scale = self._scales[chunk.array]
+        if scale.sharding is None:
+            return (yield from object_exists(scale, chunk_name(scale, _cell(chunk))))
+        return (yield from self._find(scale, chunk)) is not None
+
+    def _find(self, scale: Scale, chunk: ChunkId) -> Plan[tuple[str, int, int] | None]:
+        sharding = scale.sharding
+        if sharding is None:
+            raise AssertionError("an unsharded chunk has no key")
+        found = yield from find_chunk(sharding, scale.key, compressed_morton(_cell(chunk), sharding.grid_xyz))
+        if found is None:
+            yield from self._refuse_wrapped_shard(scale, chunk)
+        return found
+
+    def _refuse_wrapped_shard(self, scale: Scale, chunk: ChunkId) -> Plan[None]:
+        """A shard compressed as a whole is no absent shard; only a local folder can tell."""
+        names: frozenset[str] | None = yield Names(scale.key)
+        if names is None or scale.sharding is None:
+            return
+        shard, _ = scale.sharding.locate(compressed_morton(_cell(chunk), scale.sharding.grid_xyz))
+        for suffix in (".gz", ".br", ".zstd"):
+            if f"{shard}.shard{suffix}" in names and f"{shard}.shard" not in names:
+                raise Unsupported(
+                    f"{join(scale.key, shard)}.shard{suffix} is a shard compressed as a whole, which cannot be read in "
+                    "parts: decompress the file",
+                    url=self.url,
+                )
+
+    def _read_sharded(self, scale: Scale, chunk: ChunkId, extent: tuple[int, ...]) -> Plan[Payload | None]:
+        found = yield from self._find(scale, chunk)
+        if found is None or scale.sharding is None:
+            return None
+        path, start, stop = found
+        limit = payload_limit(scale, extent, self.info.dtype)
+        stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
+        if stop - start > stored_limit:
+            raise DecodeError("sharded", f"{path}: the chunk is impossibly long", f"at most {stored_limit}", stop - start)
+        body: Body | None = yield Get(path, start, stop)
+        if body is None or len(body.data) != stop - start:
+            length = 0 if body is None else len(body.data)
+            raise DecodeError("sharded", f"{path}: the chunk is cut short", f"{stop - start} bytes", length)
+        if scale.sharding.data_encoding == "gzip":
+            return inflate(body.data, "gzip", limit=limit)
+        return body.data
+
+
+def _cell(chunk: ChunkId) -> Triple:
+    z, y, x = chunk.index[-3:]
+    return x, y, z
+
+
+def _hierarchy(url: str, info: Info) -> Hierarchy:
+    arrays = tuple(_array(str(i), scale, info) for i, scale in enumerate(info.scales))
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    return Hierarchy(name, arrays, {"source": url, "format": "precomputed", "info": info.document})
+
+
+def _array(path: str, scale: Scale, info: Info) -> ArrayNode:
+    spatial = scale.size_xyz[::-1]
+    chunk = scale.chunk_size_xyz[::-1]
+    channels = (info.channels,) if info.channels > 1 else ()
+    resolution = scale.resolution_xyz[::-1]
+    # stored positions are voxel corners, OME-Zarr means centres
+    centres = tuple((o + 0.5) * r for o, r in zip(scale.voxel_offset_xyz[::-1], resolution, strict=True))
+    details: dict[str, Any] = {"key": scale.key, "chunk_sizes": [list(size) for size in scale.chunk_sizes]}
+    if scale.sharding is not None:
+        details["sharded"] = True
+    return ArrayNode(
+        path=path,
+        shape=channels + spatial,
+        chunk_shape=channels + chunk,
+        dtype=np.dtype(info.dtype).name,
+        encoding=scale.encoding,
+        dimension_names=("c", "z", "y", "x")[-len(channels + spatial) :],
+        scale_nm=(1.0,) * len(channels) + resolution,
+        translation_nm=(0.0,) * len(channels) + centres,
+        voxel_offset_xyz=scale.voxel_offset_xyz,
+        resolution_xyz=scale.resolution_xyz,
+        attributes=details,
+        unsupported=scale.unsupported,
+    )

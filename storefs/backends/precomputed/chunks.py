@@ -1,0 +1,136 @@
+"""Chunks stored one object each: their names, and what their bytes may be wrapped in."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from storefs_codecs.content_encoding import inflate, sniff
+
+from storefs.plan import Body, Get, Head, Names
+
+if TYPE_CHECKING:
+    from storefs.backends.precomputed.info import Scale
+    from storefs.plan import Plan
+
+Payload = bytes | memoryview
+
+SUFFIXES = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".zst": "zstd", ".xz": "xz", ".bz2": "bz2"}
+_SLACK = 1 << 20
+_ZLIB = 0x78
+
+
+def chunk_bounds(scale: Scale, cell_xyz: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Start and stop of a grid cell along x, y, z, in the scale's absolute voxel coordinates."""
+    return [
+        (offset + cell * chunk, offset + min((cell + 1) * chunk, size))
+        for cell, chunk, size, offset in zip(
+            cell_xyz, scale.chunk_size_xyz, scale.size_xyz, scale.voxel_offset_xyz, strict=True
+        )
+    ]
+
+
+def chunk_name(scale: Scale, cell_xyz: tuple[int, int, int]) -> str:
+    """Name of a chunk object, such as "0-64_0-64_-10-6"."""
+    return "_".join(f"{start}-{stop}" for start, stop in chunk_bounds(scale, cell_xyz))
+
+
+def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Plan[Payload | None]:
+    """Payload of the object `name` of the scale; in a local folder also under a suffix, or in nested folders.
+
+    An empty object is an absent chunk. Raises DecodeError.
+    """
+    limit = payload_limit(scale, extent, dtype)
+    stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
+    found: Body | None = yield Get(join(scale.key, name), limit=stored_limit)
+    if found is not None:
+        return unwrap(found, scale, extent, dtype) if len(found.data) else None
+    stored = yield from _stored_otherwise(scale, name)
+    if stored is None:
+        return None
+    path, encoding = stored
+    found = yield Get(path, limit=stored_limit)
+    if found is None or not len(found.data):
+        return None
+    return inflate(found.data, encoding, limit=limit) if encoding else unwrap(found, scale, extent, dtype)
+
+
+def object_exists(scale: Scale, name: str) -> Plan[bool]:
+    """Whether there is an object `name`, under a suffix or in nested folders too."""
+    found: Body | None = yield Head(join(scale.key, name))
+    if found is not None:
+        return True
+    return (yield from _stored_otherwise(scale, name)) is not None
+
+
+def join(folder: str, name: str) -> str:
+    """Path of `name` in `folder`, which may be the volume itself ("")."""
+    return f"{folder}/{name}" if folder else name
+
+
+def _stored_otherwise(scale: Scale, name: str) -> Plan[tuple[str, str | None] | None]:
+    names: frozenset[str] | None = yield Names(scale.key)
+    if names is None:
+        return None
+    for suffix, encoding in SUFFIXES.items():
+        if name + suffix in names:
+            return join(scale.key, name + suffix), encoding
+    x, y, z = name.split("_")
+    if x not in names:
+        return None
+    names = yield Names(join(scale.key, f"{x}/{y}"))
+    for suffix, encoding in {"": None, **SUFFIXES}.items():
+        if names and z + suffix in names:
+            return join(scale.key, f"{x}/{y}/{z}{suffix}"), encoding
+    return None
+
+
+def payload_limit(scale: Scale, extent: tuple[int, ...], dtype: str) -> int:
+    """Most bytes that the payload of a chunk of `extent` can have, once unwrapped."""
+    raw = math.prod(extent) * np.dtype(dtype).itemsize
+    if scale.encoding.name == "raw":
+        return raw
+    if scale.encoding.name != "compressed_segmentation":
+        return 2 * raw + _SLACK
+    block = scale.encoding.configuration["block_size"]
+    channels = math.prod(extent[:-3])
+    blocks = math.prod(-(-n // b) for n, b in zip(extent[-3:], block[::-1], strict=True))
+    words_per_block = 2 + math.prod(block) + 2 * min(math.prod(block), math.prod(extent[-3:]))
+    return 4 * channels * (1 + blocks * words_per_block) + 4096
+
+
+def unwrap(body: Body, scale: Scale, extent: tuple[int, ...], dtype: str) -> Payload:
+    """The payload out of an object: without the content-encoding it was stored with, declared or not.
+
+    Raises DecodeError, also where the payload would grow beyond what such a chunk can need.
+    """
+    data = body.data
+    limit = payload_limit(scale, extent, dtype)
+    if _is_plain(data, scale, extent, limit):
+        return data
+    found = sniff(data)
+    declared = body.content_encoding
+    if declared and (found or not _checkable(declared) or _is_zlib(data)):
+        return inflate(data, declared, limit=limit)
+    # a proxy may have unwrapped what the header still declares; and what is not declared may be wrapped
+    return inflate(data, found, limit=limit) if found else data
+
+
+def _checkable(encoding: str) -> bool:
+    """Whether the first bytes show that data is in `encoding`."""
+    return all(part.strip() in ("gzip", "zstd", "xz", "bz2", "bzip2", "identity") for part in encoding.split(","))
+
+
+def _is_zlib(data: Payload) -> bool:
+    """Whether `data` begins like a zlib stream, which some writers call gzip."""
+    return len(data) > 1 and data[0] == _ZLIB and (data[0] << 8 | data[1]) % 31 == 0
+
+
+def _is_plain(data: Payload, scale: Scale, extent: tuple[int, ...], limit: int) -> bool:
+    """Whether `data` can only be the payload itself, whatever its first bytes resemble."""
+    if scale.encoding.name == "raw":
+        return len(data) == limit
+    if scale.encoding.name == "compressed_segmentation":
+        return bytes(data[:4]) == math.prod(extent[:-3]).to_bytes(4, "little")
+    return False

@@ -1,0 +1,44 @@
+"""Key text of zarr v2 and v3 <-> chunk.
+
+    v3   <array>/c/<i>/<j>/<k>
+    v2   <array>/<i>/<j>/<k>        (dimension separator "/")
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from storefs.grid import Grid
+from storefs.model import ChunkId
+
+if TYPE_CHECKING:
+    from storefs.model import Hierarchy, Presentation
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_CHUNK_FOLDER = "c/"
+
+
+def chunk_key(chunk: ChunkId, presentation: Presentation) -> str:
+    """The key under which zarr asks for `chunk`."""
+    return chunk_folder(chunk.array, presentation) + "/".join(str(i) for i in presentation.flip(chunk.index))
+
+
+def chunk_folder(array: str, presentation: Presentation) -> str:
+    """What all chunk keys of `array` begin with, ending in a slash."""
+    folder = f"{array}/" if array else ""
+    return folder + (_CHUNK_FOLDER if presentation.zarr_format == 3 else "")  # noqa: PLR2004  # format number
+
+
+def parse_chunk_key(key: str, hierarchy: Hierarchy, presentation: Presentation) -> ChunkId | None:
+    """The chunk that `key` names, None where it names no chunk inside an array of `hierarchy`."""
+    for node in hierarchy.arrays:
+        folder = chunk_folder(node.path, presentation)
+        if not key.startswith(folder):
+            continue
+        parts = key[len(folder) :].split("/")
+        if len(parts) == len(node.shape) and all(_NUMBER.fullmatch(part) for part in parts):
+            index = presentation.flip(tuple(int(part) for part in parts))
+            if index in Grid(node.shape, node.chunk_shape):
+                return ChunkId(node.path, index)
+    return None

@@ -1,0 +1,98 @@
+"""Plans: what to ask for, without asking.
+
+A backend does no I/O. It yields requests, is sent their answers and returns a value; a driver does the asking. The
+same plan runs on asyncio, in a worker thread, or by hand in a test with `next` and `send`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Hashable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Ask for an object, or for bytes `start` to `stop` (exclusive) of it.
+
+    `path` is relative to the volume. A body longer than `limit` is a fault, noticed before it is read.
+    """
+
+    path: str
+    start: int | None = None
+    stop: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Ask whether an object exists; the body of the answer is empty."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Ask for the names in a folder; answered with None where the source cannot list cheaply."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """An object's bytes as stored; `content_encoding` is what the source says it is wrapped in."""
+
+    data: bytes | memoryview
+    content_encoding: str | None = None
+
+
+class Sized(Protocol):
+    """A value that knows roughly how much memory it takes."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Ask for the value of a plan that is run once and remembered under `key` (shard indexes)."""
+
+    key: Hashable
+    plan: Callable[[], Plan[Sized]]
+
+
+Request = Get | Head | Names | Once
+Plan = Generator[Request, Any, T]
+"""Get and Head are answered with a Body, None where absent; Names with a frozenset of names or None; Once with the value."""
+
+
+def drive(plan: Plan[T], answer: Callable[[Request], Any]) -> T:
+    """Run `plan` to its end in this thread; `answer` fetches."""
+    try:
+        request = next(plan)
+        while True:
+            try:
+                found = answer(request)
+            except BaseException as error:  # noqa: BLE001  # handed to the plan, not swallowed
+                request = plan.throw(error)
+            else:
+                request = plan.send(found)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped
+
+
+async def drive_async(plan: Plan[T], answer: Callable[[Request], Awaitable[Any]]) -> T:
+    """Run `plan` to its end on the running event loop; `answer` fetches."""
+    try:
+        request = next(plan)
+        while True:
+            try:
+                found = await answer(request)
+            except BaseException as error:  # noqa: BLE001  # handed to the plan, not swallowed
+                request = plan.throw(error)
+            else:
+                request = plan.send(found)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped

@@ -1,0 +1,136 @@
+"""VirtualStore: a Source as a zarr store, read only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+
+from storefs.options import picklable
+
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from storefs.source import Source
+
+T = TypeVar("T")
+Payload = bytes | memoryview
+OpenSource = Callable[[str, Mapping[str, Any]], "Source"]
+
+
+class VirtualStore(Store):
+    """The volume at `url` as a zarr store, read only.
+
+    `open_source` makes the Source; a pickled store holds it by name, with the URL and the options, no secrets.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+    supports_partial_writes = False
+
+    def __init__(
+        self, url: str, open_source: OpenSource, options: Mapping[str, Any] | None = None, *, read_only: bool = True
+    ) -> None:
+        super().__init__(read_only=read_only)
+        self.url = url
+        self.options = dict(options or {})
+        self._open_source = open_source
+        self.source = open_source(url, self.options)
+
+    def __repr__(self) -> str:
+        return f"VirtualStore({self.source.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VirtualStore) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def _identity(self) -> tuple[Any, ...]:
+        return self.url, picklable(self.options), self.read_only
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
+
+    def with_read_only(self, read_only: bool = False) -> VirtualStore:  # noqa: FBT001, FBT002  # the signature is zarr's
+        """This store if it is to be read only. Raises ValueError otherwise: precomputed volumes are read only here."""
+        if not read_only:
+            raise ValueError(f"{self!r} is read only; open it with mode='r'")
+        return type(self)(self.url, self._open_source, self.options)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes under `key`, None where there are none. Raises StorefsError, DecodeError."""
+        await self._ensure_open()
+        payload = await self._payload(key)
+        if payload is None:
+            return None
+        prototype = prototype or default_buffer_prototype()
+        return prototype.buffer.from_bytes(_part(payload, byte_range))
+
+    async def _payload(self, key: str) -> Payload | None:
+        return await self.source.get(key)
+
+    async def read_through(self, key: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
+        """`decode` of the chunk under `key`, for codecs that fetch their chunks themselves."""
+        await self._ensure_open()
+        return await self.source.read_through(key, decode, in_thread=in_thread)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """The parts asked for, in order, None where a key is absent."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether `key` is a document, or a chunk that the source has."""
+        await self._ensure_open()
+        return await self.source.exists(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key: documents, then the chunks that the source has."""
+        async for key in self.list_prefix(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Every key that begins with `prefix`."""
+        await self._ensure_open()
+        async for key in self.source.list(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names directly below `prefix`."""
+        await self._ensure_open()
+        for name in await self.source.list_dir(prefix):
+            yield name
+
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # the signature is zarr's
+        """Not offered: raises ValueError."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:  # noqa: ARG002  # the signature is zarr's
+        """Not offered: raises ValueError."""
+        self._check_writable()
+
+
+def _restore(
+    kind: type[VirtualStore], url: str, open_source: OpenSource, options: Mapping[str, Any], read_only: bool  # noqa: FBT001  # as pickled
+) -> VirtualStore:
+    return kind(url, open_source, options, read_only=read_only)
+
+
+def _part(payload: Payload, byte_range: ByteRequest | None) -> Payload:
+    match byte_range:
+        case None:
+            return payload
+        case RangeByteRequest(start, end):
+            return payload[start:end]
+        case OffsetByteRequest(offset):
+            return payload[offset:]
+        case SuffixByteRequest(suffix):
+            return payload[max(0, len(payload) - suffix) :]
+    raise TypeError(f"Unexpected byte_range, got {byte_range}.")

@@ -1,0 +1,67 @@
+"""Where bytes come from: files, buckets and web servers, any other fsspec filesystem."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import fsspec
+
+from storefs.errors import UrlError
+from storefs.transport.files import FileTransport
+from storefs.transport.fsspec import FsspecTransport
+from storefs.transport.location import Location, parse_location
+from storefs.transport.objects import ObjectTransport
+from storefs.transport.options import TransportOptions
+
+if TYPE_CHECKING:
+    from storefs.plan import Body, Get, Head, Names
+
+__all__ = ["TransportOptions", "Transports", "connect"]
+
+_OBJECT_SCHEMES = ("http", "https", "s3", "gs")
+
+
+class Transports:
+    """The transport of one volume's address, and the way to others with the same options."""
+
+    def __init__(self, location: Location, options: TransportOptions) -> None:
+        self.location = location
+        self.options = options
+        self._inner = _choose(location, options)
+        self.url = self._inner.url
+        self.blocking = self._inner.blocking
+
+    def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
+        """The answer, fetched in this thread."""
+        return self._inner.fetch(request)
+
+    async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
+        """The answer, fetched on the running event loop."""
+        return await self._inner.fetch_async(request)
+
+    def connect(self, url: str) -> Transports:
+        """The transport of another volume; `url` absolute or relative to this one's. Raises UrlError."""
+        target = self.location.join(url)
+        same_host = (target.scheme, target.root) == (self.location.scheme, self.location.root)
+        # headers may carry secrets meant for one host
+        return Transports(target, self.options if same_host else replace(self.options, headers={}, query="", target_options={}))
+
+
+def connect(address: str, options: TransportOptions) -> Transports:
+    """The transport of the volume at `address` (without the format's own scheme). Raises UrlError."""
+    return Transports(parse_location(address), options)
+
+
+def _choose(location: Location, options: TransportOptions) -> FileTransport | ObjectTransport | FsspecTransport:
+    if location.scheme == "file":
+        return FileTransport(location, options)
+    if location.scheme in _OBJECT_SCHEMES:
+        return ObjectTransport(location, options)
+    known = fsspec.available_protocols()
+    if location.scheme not in known:
+        near = difflib.get_close_matches(location.scheme, ["file", *_OBJECT_SCHEMES, *known], 1)
+        hint = f"; did you mean {near[0]}://?" if near else ""
+        raise UrlError(f"unknown scheme {location.scheme}://{hint}", url=location.url)
+    return FsspecTransport(location, options)

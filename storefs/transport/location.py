@@ -1,0 +1,77 @@
+"""Where the objects of a volume live: the address below the format's own scheme."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote, urlsplit
+
+from storefs.errors import UrlError
+
+_ALIASES = {"gcs": "gs"}
+_HTTP = ("http", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A folder of objects: `scheme`, `root` (host or bucket) and `path`, unescaped."""
+
+    scheme: str
+    root: str
+    path: str
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        if self.scheme == "file":
+            return f"file://{self.path}"
+        path = quote(self.path, safe="/:@!$&'()*+,;=~") if self.scheme in _HTTP else self.path
+        return f"{self.scheme}://{self.root}/{path}" if path else f"{self.scheme}://{self.root}"
+
+    def below(self, relative: str) -> str:
+        """The full path of `relative`, which may climb with ".." as far as the folder above."""
+        return posixpath.normpath(posixpath.join(self.path, relative)) if ".." in relative else (
+            f"{self.path}/{relative}" if self.path else relative
+        )
+
+    def join(self, address: str) -> Location:
+        """Another volume's location: `address` absolute, or relative to this one. Raises UrlError."""
+        address = address.removeprefix("precomputed://")
+        if "://" in address:
+            return parse_location(address)
+        if address.startswith("/"):
+            return replace(self, path=posixpath.normpath(address) if self.scheme == "file" else address.strip("/"))
+        path = posixpath.normpath(posixpath.join("/", self.path, address))
+        return replace(self, path=path if self.scheme == "file" else path.strip("/"))
+
+
+def parse_location(address: str) -> Location:
+    """The location that `address` names: a URL, or a path in the local file system. Raises UrlError."""
+    scheme, found, rest = address.partition("://")
+    if not found:
+        if "::" in address:
+            raise UrlError(f"a chained address belongs in front: {address!r}")
+        return _local(address)
+    scheme = _ALIASES.get(scheme.lower(), scheme.lower())
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UrlError(f"file:// wants an absolute path, as in file:///{rest}", url=address)
+        return _local(rest)
+    if scheme in _HTTP:
+        parts = urlsplit(address)
+        if not parts.hostname:
+            raise UrlError("the address names no host", url=address)
+        if "@" in parts.netloc:
+            raise UrlError('an address holds no password: pass headers={"Authorization": …}', url=parts.hostname)
+        return Location(scheme, parts.netloc, unquote(parts.path).strip("/"))
+    root, _, path = rest.partition("/")
+    if not root and scheme != "memory":
+        raise UrlError("the address names no bucket", url=address)
+    return Location(scheme, root, path.strip("/"))
+
+
+def _local(path: str) -> Location:
+    if not path:
+        raise UrlError("the address is empty; it should look like precomputed://gs://bucket/path")
+    return Location("file", "", posixpath.normpath(os.path.abspath(os.path.expanduser(path))))  # noqa: PTH100, PTH111  # text in, text out
