@@ -40,7 +40,7 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
 
 
 def open(url: str, **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the name users expect, checked one by one
-    """The volume at `url` as a zarr group: an OME-Zarr multiscale with arrays "0" (finest), "1", …
+    """The volume at `url` as a zarr group: an OME-Zarr multiscale with arrays "0" (finest), "1" and so on.
 
     Arrays are C order, `zyx` or `czyx`, in nanometres; options as for `open_store`. Raises UrlError, NoSuchVolume,
     MetadataError, Refused, TimedOut, ServerFault.

@@ -10,6 +10,7 @@
         ├── NoSuchVolume(FileNotFoundError)   raised only while opening
         ├── MissingChunk                      asked for with missing="error"
         └── ServerFault                       5xx, broken body, wrong length
+            └── TooLong                       an object longer than what it should hold can be
 
 Bytes that do not decode raise storefs_codecs.DecodeError. An absent chunk is no failure but `None`. After opening,
 nothing here is a FileNotFoundError: zarr reads that as "fill value".
@@ -32,8 +33,9 @@ class StorefsError(Exception):
         self.chunk = chunk
 
     def at_chunk(self, chunk: str) -> Self:
-        """The same failure, naming `chunk`."""
-        return self if self.chunk else _rebuild(type(self), self.message, self.url, chunk)
+        """The same failure, naming `chunk` where it names none yet."""
+        # always anew: raised `from` itself, an error would be its own cause
+        return _rebuild(type(self), self.message, self.url, self.chunk or chunk)
 
     def __str__(self) -> str:
         where = [f"chunk {self.chunk}"] if self.chunk else []
@@ -83,3 +85,7 @@ class MissingChunk(TransportError):
 
 class ServerFault(TransportError):
     """A server error, a broken answer, or a body of the wrong length."""
+
+
+class TooLong(ServerFault):
+    """An object is longer than what it should hold can be."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numcodecs
 import numpy as np
+
+from storefs.metadata import codec_id, native_configuration, v2_compressor
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.frame import ABSENT, MAGIC, frame
-
-from storefs.metadata import codec_id, native_configuration, v2_compressor
 
 if TYPE_CHECKING:
     from storefs.model import ArrayNode, Presentation

@@ -5,6 +5,7 @@ A path is a volume's address followed by a zarr key, such as `gs://bucket/layer/
 
 from __future__ import annotations
 
+import asyncio
 import io
 import posixpath
 import re
@@ -122,11 +123,10 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     async def _get_file(self, rpath: str, lpath: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
         target = Path(lpath)
         if await self._isdir(rpath):
-            target.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
             return
         data = await self._cat_file(rpath)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        await asyncio.to_thread(_write, target, data)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:  # noqa: ANN401  # fsspec passes more
         if mode != "rb":
@@ -192,7 +192,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         root = self._strip_protocol(path)
         base = root[: len(root) - len(key)].rstrip("/") if key else root
         found: dict[str, dict[str, Any]] = {}
-        async for item in source.list(f"{key}/" if key else ""):
+        async for item in source.keys(f"{key}/" if key else ""):
             below = item[len(key) + 1 if key else 0 :].split("/")
             if maxdepth is not None and len(below) > maxdepth:
                 continue
@@ -215,6 +215,11 @@ def _splits(address: str) -> Iterator[tuple[str, str]]:
         root = "/".join(parts[: len(parts) - length])
         if _KEY.fullmatch(key) and root and not root.endswith(_DOCUMENTS):
             yield root, key
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def _restore(kind: type[VirtualFileSystem], options: Mapping[str, Any]) -> VirtualFileSystem:

@@ -35,6 +35,4 @@ class Grid:
 
     def extent(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """True shape of chunk `index`: the chunk shape, clipped at the upper edges of the array."""
-        return tuple(
-            min(c, n - i * c) for i, c, n in zip(index, self.chunk_shape, self.shape, strict=True)
-        )
+        return tuple(min(c, n - i * c) for i, c, n in zip(index, self.chunk_shape, self.shape, strict=True))

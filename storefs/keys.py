@@ -1,7 +1,7 @@
 """Key text of zarr v2 and v3 <-> chunk.
 
-    v3   <array>/c/<i>/<j>/<k>
-    v2   <array>/<i>/<j>/<k>        (dimension separator "/")
+v3   <array>/c/<i>/<j>/<k>
+v2   <array>/<i>/<j>/<k>        (dimension separator "/")
 """
 
 from __future__ import annotations

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 Axes = Literal["zyx", "xyz"]
 FaceName = Literal["native", "portable"]
 PortableCodec = Literal["raw", "zstd", "gzip", "blosc"]
 
 
-class ChunkId(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChunkId:
     """Names one chunk: the path of its array and its index in the chunk grid, C order (zyx or czyx)."""
 
     array: str

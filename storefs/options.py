@@ -1,4 +1,4 @@
-"""Options of a volume, given by keyword, by fsspec's storage_options or in the address; read and checked in one place."""
+"""Options of a volume: given by keyword, by storage_options or in the address; read and checked here."""
 
 from __future__ import annotations
 

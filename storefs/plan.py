@@ -52,7 +52,8 @@ class Sized(Protocol):
     """A value that knows roughly how much memory it takes."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Once:
 
 Request = Get | Head | Names | Once
 Plan = Generator[Request, Any, T]
-"""Get and Head are answered with a Body, None where absent; Names with a frozenset of names or None; Once with the value."""
+"""Get and Head are answered with a Body, None where absent; Names with names or None; Once with the value."""
 
 
 def drive(plan: Plan[T], answer: Callable[[Request], Any]) -> T:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from storefs_codecs.errors import DecodeError
-
 from storefs.errors import MissingChunk, StorefsError, TransportError, Unsupported, UrlError
 from storefs.face import show, show_absent
 from storefs.grid import Grid
@@ -21,6 +19,7 @@ from storefs.metadata import documents
 from storefs.model import ChunkId, Hierarchy, Presentation
 from storefs.once import OnceCache
 from storefs.plan import Get, Head, Names, Once, Plan, Request, drive, drive_async
+from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
     from storefs.plan import Body
@@ -156,7 +155,7 @@ class Source:
             return True
         return await self._run_async(volume, volume.backend.exists(chunk), chunk)
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+    async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Every key that begins with `prefix`: documents first, then the chunks that the source has."""
         volume = await self.open_async()
         for key in volume.documents:
@@ -168,9 +167,7 @@ class Source:
                 continue
             grid = Grid(node.shape, node.chunk_shape)
             if len(grid) > MAX_LISTED_CHUNKS:
-                raise Unsupported(
-                    f"array {node.path} has {len(grid)} chunks, too many to list", url=self.url
-                )
+                raise Unsupported(f"array {node.path} has {len(grid)} chunks, too many to list", url=self.url)
             for index in grid:
                 key = chunk_key(ChunkId(node.path, index), self.presentation)
                 if key.startswith(prefix) and await self.exists(key):

@@ -99,7 +99,7 @@ class VirtualStore(Store):
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Every key that begins with `prefix`."""
         await self._ensure_open()
-        async for key in self.source.list(prefix):
+        async for key in self.source.keys(prefix):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
@@ -118,7 +118,11 @@ class VirtualStore(Store):
 
 
 def _restore(
-    kind: type[VirtualStore], url: str, open_source: OpenSource, options: Mapping[str, Any], read_only: bool  # noqa: FBT001  # as pickled
+    kind: type[VirtualStore],
+    url: str,
+    open_source: OpenSource,
+    options: Mapping[str, Any],
+    read_only: bool,  # noqa: FBT001  # as pickled
 ) -> VirtualStore:
     return kind(url, open_source, options, read_only=read_only)
 

@@ -65,9 +65,7 @@ class Compresso(ChunkCodec):
         self.steps = None if steps is None else tuple(int(n) for n in steps)
         self.connectivity = connectivity
         if self.steps is not None and not _are_steps(self.steps):
-            raise ValueError(
-                f"{CODEC_ID}: steps must be (x, y, z), at most {WINDOW_BITS} voxels; got {steps}"
-            )
+            raise ValueError(f"{CODEC_ID}: steps must be (x, y, z), at most {WINDOW_BITS} voxels; got {steps}")
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
         stream = CompressoStream.parse(payload, as_czyx(extent)[1:], self.dtype)
@@ -116,9 +114,7 @@ def _component_labels(stream: CompressoStream, interior: Mask) -> Array:
         ids = stream.ids[seen : seen + runs.count]
         seen += runs.count
         if ids.size == runs.count > 0:
-            labels[z : z + slab].reshape(-1)[:] = np.repeat(
-                ids[runs.components], run_lengths(runs.starts, part.size)
-            )
+            labels[z : z + slab].reshape(-1)[:] = np.repeat(ids[runs.components], run_lengths(runs.starts, part.size))
     if seen != stream.ids.size:
         raise DecodeError(CODEC_ID, "wrong count of labels", f"{seen} components", stream.ids.size)
     return labels.reshape(-1)

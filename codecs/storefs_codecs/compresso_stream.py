@@ -67,9 +67,7 @@ class _Header(NamedTuple):
         possible = self.version <= MAX_VERSION and self.connectivity in CONNECTIVITIES
         if not possible or not 0 < math.prod(self.steps) <= WINDOW_BITS:
             expected = f"version 0 or 1, connectivity 4 or 6, windows up to {WINDOW_BITS} voxels"
-            found = (
-                f"version {self.version}, connectivity {self.connectivity}, windows (z, y, x) {self.steps}"
-            )
+            found = f"version {self.version}, connectivity {self.connectivity}, windows (z, y, x) {self.steps}"
             raise DecodeError(CODEC_ID, "impossible header", expected, found)
         voxels, windows = math.prod(shape), math.prod(_grid(shape, self.steps))
         if self.ids > voxels or self.values > windows or self.locations > 2 * voxels:

@@ -89,9 +89,7 @@ class CrackleStream:
     def parse(cls, payload: memoryview, volume: tuple[int, ...], itemsize: int) -> Self:
         """The stream in `payload`: `volume` (z, y, x), `itemsize` bytes a label. Raises DecodeError."""
         if len(payload) < FIXED.size + LABEL_BYTES[1].size:
-            raise DecodeError(
-                CODEC_ID, "shorter than its header", f"{FIXED.size} bytes and more", len(payload)
-            )
+            raise DecodeError(CODEC_ID, "shorter than its header", f"{FIXED.size} bytes and more", len(payload))
         header = _Header._make(FIXED.unpack(payload[: FIXED.size]))
         _expect("magic", MAGIC, header.magic)
         if header.version not in LABEL_BYTES:
@@ -100,9 +98,7 @@ class CrackleStream:
         _expect("header checksum", header.packed(label_bytes).hex(), bytes(payload[: header.size]).hex())
         _expect("shape (z, y, x)", volume, (header.sz, header.sy, header.sx))
         if header.is_signed or header.data_width != itemsize or header.stored_width > itemsize:
-            found = (
-                f"{'signed ' if header.is_signed else ''}{header.data_width}, stored {header.stored_width}"
-            )
+            found = f"{'signed ' if header.is_signed else ''}{header.data_width}, stored {header.stored_width}"
             raise DecodeError(CODEC_ID, "wrong bytes of a label", itemsize, found)
 
         index_end = header.size + 4 * header.sz
@@ -127,11 +123,7 @@ class CrackleStream:
         """
         numbers = np.arange(first, first + self.labels.size, dtype="<u8")
         background = int(self.header.has_background)
-        table = (
-            numbers[:background].tobytes()
-            + COUNT.pack(numbers.size - background)
-            + numbers[background:].tobytes()
-        )
+        table = numbers[:background].tobytes() + COUNT.pack(numbers.size - background) + numbers[background:].tobytes()
         flags = self.header.flags & ~15 | WIDEST | WIDEST << 2
         header = self.header._replace(flags=flags).packed(len(table) + len(self.after_table))
         return b"".join((header, self.index, table, self.after_table, self.after_labels))
@@ -142,9 +134,7 @@ def _label_table(section: memoryview, header: _Header) -> tuple[Array, memoryvie
     width = header.stored_width
     start = width * header.has_background
     if len(section) < start + COUNT.size:
-        raise DecodeError(
-            CODEC_ID, "the label section is cut short", f"{start + COUNT.size} bytes", len(section)
-        )
+        raise DecodeError(CODEC_ID, "the label section is cut short", f"{start + COUNT.size} bytes", len(section))
     (count,) = COUNT.unpack_from(section, start)
     end = start + COUNT.size + count * width
     if len(section) < end:

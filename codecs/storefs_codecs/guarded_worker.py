@@ -50,9 +50,7 @@ def fpzip_decode(fpzip: ModuleType, payload: bytes, request: dict[str, Any]) -> 
     """
     # no value takes more than four times its own width
     room = 4 * request["result_bytes"] + 4096
-    lowest, highest = (
-        _checked(fpzip.decompress(payload + fill * room), request) for fill in (b"\0", b"\xff")
-    )
+    lowest, highest = (_checked(fpzip.decompress(payload + fill * room), request) for fill in (b"\0", b"\xff"))
     if lowest != highest:
         raise ValueError("the stream is cut short")
     return lowest

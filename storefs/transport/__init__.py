@@ -46,7 +46,9 @@ class Transports:
         target = self.location.join(url)
         same_host = (target.scheme, target.root) == (self.location.scheme, self.location.root)
         # headers may carry secrets meant for one host
-        return Transports(target, self.options if same_host else replace(self.options, headers={}, query="", target_options={}))
+        return Transports(
+            target, self.options if same_host else replace(self.options, headers={}, query="", target_options={})
+        )
 
 
 def connect(address: str, options: TransportOptions) -> Transports:

@@ -133,7 +133,9 @@ def _s3_found(location: Location, options: TransportOptions) -> Access | str:
 
     provider = Boto3CredentialProvider(session)
     store = _s3_store(location, options, region, custom, credential_provider=provider)
-    return Access(f"AWS credentials from boto3{f' (profile {options.profile})' if options.profile else ''}", store, address)
+    return Access(
+        f"AWS credentials from boto3{f' (profile {options.profile})' if options.profile else ''}", store, address
+    )
 
 
 # GCS
@@ -192,7 +194,10 @@ def _gcs_found(location: Location, options: TransportOptions) -> Access | str:
 def _gcs_has_credentials() -> bool:
     """Whether google-auth can find credentials without asking a metadata server that may not exist."""
     config = os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud"
-    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or (Path(config) / "application_default_credentials.json").exists():
+    if (
+        os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        or (Path(config) / "application_default_credentials.json").exists()
+    ):
         return True
     try:
         return "Google" in _GOOGLE_VENDOR_FILE.read_text()

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from storefs.errors import Refused, ServerFault, TransportError
+from storefs.errors import Refused, TooLong, TransportError
 from storefs.plan import Body, Get, Head, Names
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FileTransport:
         return await asyncio.to_thread(self.fetch, request)
 
     def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
-        """The answer; None where there is no such file or folder. Raises Refused, ServerFault, TransportError."""
+        """The answer; None where there is no such file or folder. Raises Refused, TooLong, TransportError."""
         path = self.location.below(request.path)
         try:
             if isinstance(request, Names):
@@ -48,6 +48,8 @@ class FileTransport:
             return _read(path, request)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except TransportError:
+            raise
         except PermissionError as error:
             raise Refused(f"not allowed to read this file: {error.strerror}", url=f"file://{path}") from error
         except OSError as error:
@@ -71,7 +73,7 @@ def _read(path: str, request: Get) -> Body | None:
         if request.start is not None and request.stop is not None:
             return Body(_read_span(file, request.start, min(request.stop, status.st_size)))
         if request.limit is not None and status.st_size > request.limit:
-            raise ServerFault(
+            raise TooLong(
                 f"the file has {status.st_size} bytes, more than the {request.limit} that this can take",
                 url=f"file://{path}",
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from storefs.errors import Refused, ServerFault, TimedOut, TransportError, UrlError
+from storefs.errors import Refused, ServerFault, TimedOut, TooLong, TransportError, UrlError
 from storefs.plan import Body, Get, Head, Names
 
 if TYPE_CHECKING:
@@ -70,5 +70,5 @@ class FsspecTransport:
             return bytes(filesystem.cat_file(path, start=request.start, end=request.stop))
         data = bytes(filesystem.cat_file(path))
         if request.limit is not None and len(data) > request.limit:
-            raise ServerFault(f"{len(data)} bytes, more than the {request.limit} that this can take", url=self.url)
+            raise TooLong(f"{len(data)} bytes, more than the {request.limit} that this can take", url=self.url)
         return data

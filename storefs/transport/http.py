@@ -15,7 +15,7 @@ import aiohttp
 from fsspec.asyn import get_loop
 from yarl import URL
 
-from storefs.errors import Refused, ServerFault, TimedOut, TransportError
+from storefs.errors import Refused, ServerFault, TimedOut, TooLong, TransportError
 from storefs.plan import Body, Get, Head, Names
 from storefs.transport.retry import RETRIED_STATUS, delays, retry_after
 
@@ -37,8 +37,13 @@ MAX_BODY = 1 << 37
 class HttpClient:
     """Fetches objects by URL. `address(method, path)` gives the URL and the headers, signed where need be."""
 
-    def __init__(self, address: Address, options: TransportOptions, tried: str = "no credentials",
-        headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        options: TransportOptions,
+        tried: str = "no credentials",
+        headers: dict[str, str] | None = None,
+    ) -> None:
         self.address = address
         self.options = options
         self.tried = tried
@@ -78,7 +83,7 @@ class HttpClient:
             session = self._open_session()
             async with session.request(method, URL(url, encoded=True), headers=headers) as answer:
                 return await self._read(answer, request, shown)
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise _Again(TimedOut(f"no answer within {self.options.timeout:g} s", url=shown)) from error
         except aiohttp.TooManyRedirects as error:
             raise ServerFault("the server redirects without end", url=shown) from error
@@ -110,7 +115,9 @@ class HttpClient:
     def _open_session(self) -> aiohttp.ClientSession:
         pid = os.getpid()
         if self._session is None or self._session[0] != pid:
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.options.timeout, sock_read=self.options.timeout)
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=self.options.timeout, sock_read=self.options.timeout
+            )
             headers = {"Accept-Encoding": "gzip", **self.headers}
             session = aiohttp.ClientSession(auto_decompress=False, timeout=timeout, headers=headers)
             weakref.finalize(self, _close_session, session, asyncio.get_running_loop(), pid)
@@ -155,7 +162,7 @@ async def _read_body(answer: aiohttp.ClientResponse, request: Get, url: str) -> 
         if position >= stop:
             break
         if position > limit:
-            raise ServerFault(f"the answer is longer than the {limit} bytes that this can take", url=url)
+            raise TooLong(f"the answer is longer than the {limit} bytes that this can take", url=url)
     return Body(bytes(pieces), encoding)
 
 
@@ -166,5 +173,3 @@ def _close_session(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLo
         asyncio.run_coroutine_threadsafe(session.close(), loop)
     elif session.connector is not None:
         session.connector.close()
-
-

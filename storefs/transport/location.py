@@ -31,8 +31,10 @@ class Location:
 
     def below(self, relative: str) -> str:
         """The full path of `relative`, which may climb with ".." as far as the folder above."""
-        return posixpath.normpath(posixpath.join(self.path, relative)) if ".." in relative else (
-            f"{self.path}/{relative}" if self.path else relative
+        return (
+            posixpath.normpath(posixpath.join(self.path, relative))
+            if ".." in relative
+            else (f"{self.path}/{relative}" if self.path else relative)
         )
 
     def join(self, address: str) -> Location:

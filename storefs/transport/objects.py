@@ -22,7 +22,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from storefs.errors import Refused, ServerFault, TimedOut, TransportError
+from storefs.errors import Refused, ServerFault, TimedOut, TooLong, TransportError
 from storefs.plan import Body, Get, Head, Names
 from storefs.transport.credentials import Access, accesses, expanded
 from storefs.transport.http import HIDDEN_STATUS, RANGE_STATUS, HttpClient, refusal
@@ -186,7 +186,7 @@ async def _ask_obstore(store: Any, request: Get | Head, path: str, url: str) -> 
         answer = await obstore.get_async(store, path)
         size = answer.meta["size"]
         if request.limit is not None and size > request.limit:
-            raise ServerFault(f"the object has {size} bytes, more than the {request.limit} that this can take", url=url)
+            raise TooLong(f"the object has {size} bytes, more than the {request.limit} that this can take", url=url)
         data = await answer.bytes_async()
         return Body(memoryview(data), answer.attributes.get("Content-Encoding"))
     except (NotFoundError, FileNotFoundError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from storefs.backends.precomputed.backend import describe
 from storefs.backends.precomputed.url import OPTIONS, PIPELINE, SCHEME

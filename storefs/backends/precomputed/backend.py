@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from storefs_codecs.content_encoding import inflate
-from storefs_codecs.errors import DecodeError
 
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info, parse_json
@@ -16,6 +14,8 @@ from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
 from storefs.plan import Body, Get, Names
 from storefs.source import Redirect
+from storefs_codecs.content_encoding import inflate
+from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
     from storefs.backends.precomputed.info import Info, Scale, Triple
@@ -111,7 +111,9 @@ class PrecomputedBackend:
         limit = payload_limit(scale, extent, self.info.dtype)
         stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
         if stop - start > stored_limit:
-            raise DecodeError("sharded", f"{path}: the chunk is impossibly long", f"at most {stored_limit}", stop - start)
+            raise DecodeError(
+                "sharded", f"{path}: the chunk is impossibly long", f"at most {stored_limit}", stop - start
+            )
         body: Body | None = yield Get(path, start, stop)
         if body is None or len(body.data) != stop - start:
             length = 0 if body is None else len(body.data)

@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from storefs_codecs.content_encoding import inflate, sniff
 
 from storefs.plan import Body, Get, Head, Names
+from storefs_codecs.content_encoding import inflate, sniff
 
 if TYPE_CHECKING:
     from storefs.backends.precomputed.info import Scale
@@ -80,20 +80,20 @@ def _stored_otherwise(scale: Scale, name: str) -> Plan[tuple[str, str | None] | 
     if x not in names:
         return None
     names = yield Names(join(scale.key, f"{x}/{y}"))
-    for suffix, encoding in {"": None, **SUFFIXES}.items():
+    for suffix in ("", *SUFFIXES):
         if names and z + suffix in names:
-            return join(scale.key, f"{x}/{y}/{z}{suffix}"), encoding
+            return join(scale.key, f"{x}/{y}/{z}{suffix}"), SUFFIXES.get(suffix)
     return None
 
 
 def payload_limit(scale: Scale, extent: tuple[int, ...], dtype: str) -> int:
     """Most bytes that the payload of a chunk of `extent` can have, once unwrapped."""
-    raw = math.prod(extent) * np.dtype(dtype).itemsize
+    raw: int = math.prod(extent) * np.dtype(dtype).itemsize
     if scale.encoding.name == "raw":
         return raw
     if scale.encoding.name != "compressed_segmentation":
         return 2 * raw + _SLACK
-    block = scale.encoding.configuration["block_size"]
+    block: list[int] = scale.encoding.configuration["block_size"]
     channels = math.prod(extent[:-3])
     blocks = math.prod(-(-n // b) for n, b in zip(extent[-3:], block[::-1], strict=True))
     words_per_block = 2 + math.prod(block) + 2 * min(math.prod(block), math.prod(extent[-3:]))

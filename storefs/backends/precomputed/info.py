@@ -187,9 +187,7 @@ class _Parser:
         listed = self.need(item, "chunk_sizes", where)
         if not isinstance(listed, list) or not listed or not all(isinstance(c, list) for c in listed):
             self.fail(f"{where}.chunk_sizes", f"expected a list of [x, y, z], got {_shown(listed)}")
-        return tuple(
-            self.triple({"chunk_sizes": size}, "chunk_sizes", where, minimum=1) for size in listed
-        )
+        return tuple(self.triple({"chunk_sizes": size}, "chunk_sizes", where, minimum=1) for size in listed)
 
     def encoding(self, item: Json, where: str, dtype: str, channels: int) -> tuple[Encoding, str | None]:
         name = self.text(item, "encoding", where).lower()
@@ -252,7 +250,7 @@ class _Parser:
             try:
                 return float(value)
             except (ValueError, OverflowError):
-                pass
+                self.fail(where, f"expected a number, got {_shown(value)}")
         self.fail(where, f"expected a number, got {_shown(value)}")
 
     def fail(self, key: str, problem: str) -> NoReturn:

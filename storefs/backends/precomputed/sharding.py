@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from storefs_codecs.content_encoding import inflate
-from storefs_codecs.errors import DecodeError
 
 from storefs.backends.precomputed.chunks import join
 from storefs.plan import Body, Get, Once
+from storefs_codecs.content_encoding import inflate
+from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
     from storefs.plan import Plan
@@ -195,7 +195,9 @@ def find_chunk(sharding: Sharding, folder: str, key: int) -> Plan[tuple[str, int
 def _shard_index(sharding: Sharding, folder: str, shard: str, minishard: int) -> Plan[ShardIndex]:
     whole = sharding.minishard_bits <= WHOLE_INDEX_MINISHARD_BITS
     key = (folder, shard) if whole else (folder, shard, minishard, "entry")
-    index: ShardIndex = yield Once(key, lambda: _read_shard_index(sharding, folder, shard, None if whole else minishard))
+    index: ShardIndex = yield Once(
+        key, lambda: _read_shard_index(sharding, folder, shard, None if whole else minishard)
+    )
     return index
 
 
@@ -220,7 +222,9 @@ def _read_minishard_index(
 ) -> Plan[MinishardIndex]:
     what = f"{path}: index of minishard {minishard}"
     if stop - start > MAX_MINISHARD_INDEX_BYTES or stop > _MASK64 >> 1:
-        raise DecodeError(_FORMAT, f"{what} is impossibly big or far", f"at most {MAX_MINISHARD_INDEX_BYTES}", (start, stop))
+        raise DecodeError(
+            _FORMAT, f"{what} is impossibly big or far", f"at most {MAX_MINISHARD_INDEX_BYTES}", (start, stop)
+        )
     body: Body | None = yield Get(path, start, stop)
     if body is None or len(body.data) != stop - start:
         found = 0 if body is None else len(body.data)

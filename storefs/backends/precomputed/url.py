@@ -1,7 +1,7 @@
 """Addresses and options of precomputed volumes.
 
-    precomputed://gs://bucket/path            precomputed:///local/path
-    gs://bucket/path/|neuroglancer-precomputed:
+precomputed://gs://bucket/path            precomputed:///local/path
+gs://bucket/path/|neuroglancer-precomputed:
 """
 
 from __future__ import annotations

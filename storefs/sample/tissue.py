@@ -1,0 +1,175 @@
+"""A made-up piece of neural tissue: an electron micrograph and its segmentation, from a seed, by numpy alone.
+
+Neurites are bundles of curves that wander from section to section. Every voxel belongs to the neurite nearest to it
+in a smoothly warped plane (a power diagram, so that thick and thin ones lie side by side); where the nearest two are
+about equally near lies the membrane between them. Arrays are C order, zyx.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storefs.sample.noise import SmoothNoise
+from storefs.sample.organelles import Organelles
+
+Plane = npt.NDArray[np.float32]
+Voxels = npt.NDArray[Any]
+
+SEED = 20
+FIRST_ID = 720_575_940_600_000_000  # far beyond 2^53, where float64 skips numbers
+LAST_ID = 720_575_940_661_999_999
+AREA_OF_CURVE = 700  # pixels of a section
+CURVES_OF_NEURITE = (1, 1, 1, 2, 2, 3, 5)
+WARP = 16.0
+MEMBRANE = 1.7
+CYTOPLASM = 172.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tissue:
+    """Sections of an electron micrograph (uint8, zyx) and the neurite of every voxel (uint64, zyx)."""
+
+    image: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint64]
+
+
+def grow(shape: tuple[int, int, int], seed: int = SEED) -> Tissue:
+    """Tissue of `shape` (zyx); the same seed gives the same voxels."""
+    rng = np.random.default_rng(seed)
+    neurites = _Neurites(shape, rng)
+    painter = _Painter(shape, neurites, rng)
+    image = np.empty(shape, np.uint8)
+    labels = np.empty(shape, np.uint64)
+    for z in range(shape[0]):
+        section = neurites.section(z)
+        image[z] = painter.paint(z, section)
+        labels[z] = neurites.ids[section.neurite]
+    return Tissue(image, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: the neurite of every pixel, and how far (pixels) the pixel lies from the next one."""
+
+    neurite: npt.NDArray[np.int16]
+    depth: Plane
+
+
+class _Neurites:
+    """The curves of all neurites: positions by section, a weight that makes them thick, and ids."""
+
+    def __init__(self, shape: tuple[int, int, int], rng: np.random.Generator) -> None:
+        nz, ny, nx = shape
+        margin = 40
+        count = max(8, (ny + 2 * margin) * (nx + 2 * margin) // AREA_OF_CURVE)
+        start = _spread(count, (ny + 2 * margin, nx + 2 * margin), rng) - margin
+        drift = rng.normal(0, 0.55, (count, 2))
+        wander = SmoothNoise((nz, count, 2), (max(2, nz // 12), count, 2), rng, smooth=(True, False, False)).whole()
+        steps = np.arange(nz)[:, None, None]
+        self.paths = (start + drift * (steps - nz / 2) + 9 * wander).astype(np.float32)
+        self.owner = _bundles(start, rng)
+        thick = rng.lognormal(0, 0.8, self.owner.max() + 1)
+        self.weight = (260 * thick[self.owner]).clip(0, 2200).astype(np.float32)
+        self.ids = np.sort(rng.choice(LAST_ID - FIRST_ID, self.owner.max() + 1, replace=False)).astype(np.uint64)
+        self.ids += np.uint64(FIRST_ID)
+        rng.shuffle(self.ids)
+        self._warp = [SmoothNoise(shape, (max(2, nz // 10), ny // 22 + 2, nx // 22 + 2), rng) for _ in "yx"]
+        self._ripple = [SmoothNoise(shape, (nz, ny // 7 + 2, nx // 7 + 2), rng) for _ in "yx"]
+        self._yx = np.mgrid[:ny, :nx].astype(np.float32)
+
+    def section(self, z: int) -> Section:
+        """Section `z`, by the power distances from every pixel to all curves."""
+        shape = self._yx.shape[1:]
+        y, x = (
+            (axis + WARP * warp.plane(z) + 1.6 * ripple.plane(z)).ravel()
+            for axis, warp, ripple in zip(self._yx, self._warp, self._ripple, strict=True)
+        )
+        path = self.paths[z]
+        # |p - q|^2 - w without the term |p|^2 that all curves share
+        terms = np.stack([-2 * path[:, 0], -2 * path[:, 1], (path**2).sum(1) - self.weight], axis=1)
+        power = terms @ np.stack([y, x, np.ones_like(x)])
+        power = np.minimum.reduceat(power, np.flatnonzero(np.diff(self.owner, prepend=-1)), axis=0)
+        nearest, first, second = _two_nearest(power)
+        gap = (second - first).reshape(shape)
+        slope = np.hypot(*np.gradient(gap))
+        return Section(nearest.reshape(shape), gap / (slope + np.float32(4)))
+
+
+def _two_nearest(power: Plane) -> tuple[npt.NDArray[np.int16], Plane, Plane]:
+    """Row of the smallest value of every column, that value, and the second smallest."""
+    nearest = np.zeros(power.shape[1], np.int16)
+    first = power[0].copy()
+    second = np.full_like(first, np.inf)
+    for number, row in enumerate(power[1:], 1):
+        np.minimum(second, np.maximum(first, row), out=second)
+        nearest[row < first] = number
+        np.minimum(first, row, out=first)
+    return nearest, first, second
+
+
+def _spread(count: int, extent: tuple[int, int], rng: np.random.Generator) -> Voxels:
+    """`count` points that keep some distance: each the best of a few tries."""
+    points = rng.random((1, 2)) * extent
+    while len(points) < count:
+        tries = rng.random((6, 2)) * extent
+        nearest = ((tries[:, None] - points) ** 2).sum(2).min(1)
+        points = np.vstack([points, tries[nearest.argmax()]])
+    return points
+
+
+def _bundles(points: Voxels, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """The neurite of each point, neighbours bundled, ascending; reorders `points` to match."""
+    free = np.ones(len(points), bool)
+    order: list[int] = []
+    owner: list[int] = []
+    for number, start in enumerate(rng.permutation(len(points))):
+        if not free[start]:
+            continue
+        distance = np.where(free, ((points - points[start]) ** 2).sum(1), np.inf)
+        members = distance.argsort()[: rng.choice(CURVES_OF_NEURITE)]
+        members = members[distance[members] < 60**2]
+        free[members] = False
+        order += members.tolist()
+        owner += [number] * len(members)
+    points[:] = points[order]
+    return np.unique(owner, return_inverse=True)[1]
+
+
+class _Painter:
+    """Turns sections into grey values: cytoplasm, organelles, membranes, then what a microscope adds."""
+
+    def __init__(self, shape: tuple[int, int, int], neurites: _Neurites, rng: np.random.Generator) -> None:
+        nz, ny, nx = shape
+        self._rng = rng
+        self._tone = rng.normal(0, 9, len(neurites.ids)).astype(np.float32)
+        self._organelles = Organelles(shape, neurites.paths, neurites.weight, neurites.owner, rng)
+        self._density = SmoothNoise(shape, (max(2, nz // 5), ny // 18 + 2, nx // 18 + 2), rng)
+        self._mottle = SmoothNoise(shape, (nz, ny // 4 + 2, nx // 4 + 2), rng)
+        self._shade = SmoothNoise(shape, (2, 3, 3), rng)
+        self._drift = rng.normal(0, 2.5, nz)
+
+    def paint(self, z: int, section: Section) -> npt.NDArray[np.uint8]:
+        """The grey values of section `z`."""
+        grey = CYTOPLASM + self._tone[section.neurite] + 7 * self._mottle.plane(z)
+        grey = self._organelles.paint(z, grey, section.neurite, section.depth)
+        density = self._density.plane(z)
+        synapse = np.clip(3 * (density - 0.95), 0, 1)
+        width = MEMBRANE * (1 + 0.25 * density) + 2.2 * synapse
+        membrane = np.exp(-((section.depth / width) ** 2))
+        grey = grey * (1 - 0.72 * membrane) + 22 * membrane
+        grain = self._rng.standard_normal(grey.shape, np.float32)
+        grey = _soften(grey + 30 * grain) + 5 * self._rng.standard_normal(grey.shape, np.float32)
+        grey += 6 * self._shade.plane(z) + self._drift[z]
+        return grey.clip(0, 255).astype(np.uint8)
+
+
+def _soften(plane: Plane) -> Plane:
+    """`plane` blurred a little, as the beam does."""
+    for axis in (0, 1):
+        before, after = np.roll(plane, 1, axis), np.roll(plane, -1, axis)
+        plane = 0.5 * plane + 0.25 * (before + after)
+    return plane
