@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from storefs.api import open, open_array, open_store  # noqa: A004  # the name users expect
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from storefs.errors import (
     MetadataError,
     MissingChunk,
@@ -15,7 +17,10 @@ from storefs.errors import (
     Unsupported,
     UrlError,
 )
-from storefs.store import VirtualStore
+
+if TYPE_CHECKING:
+    from storefs.api import open, open_array, open_store  # noqa: A004  # the name users expect
+    from storefs.store import VirtualStore
 
 __version__ = "0.1.0"
 
@@ -35,3 +40,21 @@ __all__ = [
     "open_array",
     "open_store",
 ]
+
+# these import zarr 3; the filesystem, which does not, also serves zarr 2
+_LAZY = {
+    "VirtualStore": "storefs.store",
+    "open": "storefs.api",
+    "open_array": "storefs.api",
+    "open_store": "storefs.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import zarr
+from zarr.core.sync import sync
 
-from storefs.registry import open_source
+from storefs.registry import open_source, parse_url
 from storefs.store import VirtualStore
 
 
@@ -36,7 +37,11 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
     Raises UrlError for an address or option that cannot be read.
 
     """
-    return VirtualStore(url, open_source, options)
+    backend, address, in_query = parse_url(url)
+    given = {**in_query, **options}
+    # the source's own address is absolute and holds no secrets: it travels in pickles
+    address = backend.open_source(address, given).url
+    return VirtualStore(f"{backend.SCHEME}://{address}", open_source, given)
 
 
 def open(url: str, **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the name users expect, checked one by one
@@ -46,6 +51,7 @@ def open(url: str, **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the n
     MetadataError, Refused, TimedOut, ServerFault.
     """
     store = open_store(url, **options)
+    sync(store.source.open_async())
     return zarr.open_group(store, mode="r", zarr_format=store.source.presentation.zarr_format)
 
 
@@ -54,8 +60,9 @@ def open_array(url: str, scale: int = 0, **options: Any) -> zarr.Array[Any]:  # 
 
     Raises what `open` raises, and IndexError where there is no such scale.
     """
-    store = open_store(url, **options)
-    count = len(store.source.open().backend.hierarchy.arrays)
-    if not 0 <= scale < count:
-        raise IndexError(f"scale {scale} of {store.source.url}: it has scales 0 to {count - 1}")
-    return zarr.open_array(store, path=str(scale), mode="r", zarr_format=store.source.presentation.zarr_format)
+    group = open(url, **options)
+    array = group.get(str(scale))
+    if not isinstance(array, zarr.Array):
+        names = ", ".join(sorted(group.array_keys(), key=int))
+        raise IndexError(f"no scale {scale} in {url.partition('?')[0]}; it has {names}")  # noqa: TRY004  # no such index
+    return array

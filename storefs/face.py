@@ -38,13 +38,18 @@ def show(payload: Payload, node: ArrayNode, extent: tuple[int, ...], presentatio
     return _encode(_pad(voxels, node), node, presentation)
 
 
+def shows_absent(presentation: Presentation) -> bool:
+    """Whether something stands for an absent chunk; see `show_absent`."""
+    return presentation.zarr_format == 2  # noqa: PLR2004  # format number
+
+
 def show_absent(node: ArrayNode, presentation: Presentation) -> Payload | None:
     """What stands for an absent chunk: nothing, where the zarr metadata says how to fill it.
 
     A v2 document names no fill value (see metadata.py), and zarr 2 leaves the memory of such a chunk as it was, so
     there an absent chunk is served as a chunk of the fill value.
     """
-    if presentation.zarr_format == 3:  # noqa: PLR2004  # format number
+    if not shows_absent(presentation):
         return None
     if presentation.face == "native" and node.encoding.name != "raw":
         return ABSENT

@@ -20,7 +20,9 @@ class Grid:
         """Number of chunks along every axis."""
         return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Number of chunks, which `len` could not always give."""
         return math.prod(self.cells)
 
     def __contains__(self, index: tuple[int, ...]) -> bool:

@@ -71,6 +71,8 @@ def picklable(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names_environment(value: Any) -> bool:  # noqa: ANN401  # any option
+    if isinstance(value, str):
+        return all("$" in item for _, item in parse_qsl(value, keep_blank_values=True))
     return isinstance(value, Mapping) and all("$" in str(item) for item in value.values())
 
 

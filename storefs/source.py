@@ -6,13 +6,14 @@ Everything a zarr store or a filesystem needs of a volume: its documents, its ch
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from storefs.errors import MissingChunk, StorefsError, TransportError, Unsupported, UrlError
-from storefs.face import show, show_absent
+from storefs.face import show, show_absent, shows_absent
 from storefs.grid import Grid
 from storefs.keys import chunk_folder, chunk_key, parse_chunk_key
 from storefs.metadata import documents
@@ -30,6 +31,7 @@ Payload = bytes | memoryview
 INDEX_CACHE_BYTES = 256 << 20
 MAX_REDIRECTS = 10
 MAX_LISTED_CHUNKS = 10_000_000
+LISTED_AT_ONCE = 64
 
 
 class Backend(Protocol):
@@ -151,9 +153,14 @@ class Source:
         chunk = volume.chunk(key)
         if key in volume.documents or chunk is None:
             return key in volume.documents
-        if show_absent(volume.node(chunk), self.presentation) is not None:
+        if shows_absent(self.presentation) and self.missing == "fill":
             return True
         return await self._run_async(volume, volume.backend.exists(chunk), chunk)
+
+    async def is_leaf(self, key: str) -> bool:
+        """Whether `key` names a document, or a chunk of the grid whether stored or not."""
+        volume = await self.open_async()
+        return key in volume.documents or volume.chunk(key) is not None
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Every key that begins with `prefix`: documents first, then the chunks that the source has."""
@@ -166,12 +173,14 @@ class Source:
             if not (folder.startswith(prefix) or prefix.startswith(folder)) or node.unsupported:
                 continue
             grid = Grid(node.shape, node.chunk_shape)
-            if len(grid) > MAX_LISTED_CHUNKS:
-                raise Unsupported(f"array {node.path} has {len(grid)} chunks, too many to list", url=self.url)
-            for index in grid:
-                key = chunk_key(ChunkId(node.path, index), self.presentation)
-                if key.startswith(prefix) and await self.exists(key):
-                    yield key
+            if grid.size > MAX_LISTED_CHUNKS:
+                raise Unsupported(f"array {node.path} has {grid.size} chunks, too many to list", url=self.url)
+            keys = (chunk_key(ChunkId(node.path, index), self.presentation) for index in grid)
+            wanted = (key for key in keys if key.startswith(prefix))
+            while batch := list(itertools.islice(wanted, LISTED_AT_ONCE)):
+                for key, stored in zip(batch, await asyncio.gather(*map(self.exists, batch)), strict=True):
+                    if stored:
+                        yield key
 
     async def list_dir(self, folder: str) -> list[str]:
         """Names directly below `folder`: of documents and groups, and of chunks by their place in the grid."""
@@ -335,11 +344,17 @@ def _chunk_names(prefix: str, folder: str, cells: tuple[int, ...]) -> set[str]:
     """Names below `prefix` among the chunk keys `<folder>i/j/k` of a grid of `cells`."""
     if folder.startswith(prefix):
         rest = folder[len(prefix) :]
-        return {rest.split("/")[0]} if rest else {str(i) for i in range(cells[0])}
+        return {rest.split("/")[0]} if rest else _numbers(cells[0])
     if not prefix.startswith(folder):
         return set()
     parts = prefix[len(folder) :].rstrip("/").split("/")
     inside = len(parts) < len(cells) and all(
         part.isdecimal() and int(part) < n for part, n in zip(parts, cells, strict=False)
     )
-    return {str(i) for i in range(cells[len(parts)])} if inside else set()
+    return _numbers(cells[len(parts)]) if inside else set()
+
+
+def _numbers(count: int) -> set[str]:
+    if count > MAX_LISTED_CHUNKS:
+        raise Unsupported(f"{count} chunks along one axis are too many to list")
+    return {str(i) for i in range(count)}

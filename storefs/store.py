@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
+from storefs.errors import NoSuchVolume, TransportError
 from storefs.options import picklable
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class VirtualStore(Store):
         return hash(self.url)
 
     def _identity(self) -> tuple[Any, ...]:
-        return self.url, picklable(self.options), self.read_only
+        return type(self), self.url, picklable(self.options), self.read_only
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
@@ -73,7 +75,11 @@ class VirtualStore(Store):
         return prototype.buffer.from_bytes(_part(payload, byte_range))
 
     async def _payload(self, key: str) -> Payload | None:
-        return await self.source.get(key)
+        try:
+            return await self.source.get(key)
+        except NoSuchVolume as error:
+            # zarr takes a FileNotFoundError for "nothing here yet" and loses the message
+            raise TransportError(error.message, url=error.url) from error
 
     async def read_through(self, key: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
         """`decode` of the chunk under `key`, for codecs that fetch their chunks themselves."""
@@ -84,7 +90,7 @@ class VirtualStore(Store):
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
         """The parts asked for, in order, None where a key is absent."""
-        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+        return await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges))
 
     async def exists(self, key: str) -> bool:
         """Whether `key` is a document, or a chunk that the source has."""

@@ -13,8 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
-from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
-from zarr.storage import FsspecStore, StorePath
+
+try:
+    from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+    from zarr.storage import FsspecStore, StorePath
+except ImportError:  # zarr 2 reads through the numcodecs classes, whose modules import this one
+
+    class ArrayBytesCodec:  # type: ignore[no-redef]  # never used there
+        """Stands in for zarr 3's."""
+
+    class ArrayBytesCodecPartialDecodeMixin:  # type: ignore[no-redef]  # never used there
+        """Stands in for zarr 3's."""
+
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

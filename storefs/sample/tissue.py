@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storefs.sample.noise import SmoothNoise
-from storefs.sample.organelles import Organelles
+from storefs.sample.organelles import Organelles, Section
 
 Plane = npt.NDArray[np.float32]
 Voxels = npt.NDArray[Any]
@@ -25,6 +25,7 @@ LAST_ID = 720_575_940_661_999_999
 AREA_OF_CURVE = 700  # pixels of a section
 CURVES_OF_NEURITE = (1, 1, 1, 2, 2, 3, 5)
 WARP = 16.0
+RIPPLE = 1.6
 MEMBRANE = 1.7
 CYTOPLASM = 172.0
 
@@ -51,14 +52,6 @@ def grow(shape: tuple[int, int, int], seed: int = SEED) -> Tissue:
     return Tissue(image, labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section: the neurite of every pixel, and how far (pixels) the pixel lies from the next one."""
-
-    neurite: npt.NDArray[np.int16]
-    depth: Plane
-
-
 class _Neurites:
     """The curves of all neurites: positions by section, a weight that makes them thick, and ids."""
 
@@ -80,31 +73,39 @@ class _Neurites:
         self._warp = [SmoothNoise(shape, (max(2, nz // 10), ny // 22 + 2, nx // 22 + 2), rng) for _ in "yx"]
         self._ripple = [SmoothNoise(shape, (nz, ny // 7 + 2, nx // 7 + 2), rng) for _ in "yx"]
         self._yx = np.mgrid[:ny, :nx].astype(np.float32)
+        self._shape = ny, nx
 
     def section(self, z: int) -> Section:
         """Section `z`, by the power distances from every pixel to all curves."""
-        shape = self._yx.shape[1:]
-        y, x = (
-            (axis + WARP * warp.plane(z) + 1.6 * ripple.plane(z)).ravel()
-            for axis, warp, ripple in zip(self._yx, self._warp, self._ripple, strict=True)
-        )
+        shift = [
+            WARP * warp.plane(z) + RIPPLE * ripple.plane(z)
+            for warp, ripple in zip(self._warp, self._ripple, strict=True)
+        ]
+        y, x = (axis.ravel() + s.ravel() for axis, s in zip(self._yx, shift, strict=True))
         path = self.paths[z]
         # |p - q|^2 - w without the term |p|^2 that all curves share
         terms = np.stack([-2 * path[:, 0], -2 * path[:, 1], (path**2).sum(1) - self.weight], axis=1)
         power = terms @ np.stack([y, x, np.ones_like(x)])
-        power = np.minimum.reduceat(power, np.flatnonzero(np.diff(self.owner, prepend=-1)), axis=0)
-        nearest, first, second = _two_nearest(power)
-        gap = (second - first).reshape(shape)
+        nearest, first, second = _two_nearest(np.split(power, np.flatnonzero(np.diff(self.owner)) + 1))
+        gap = (second - first).reshape(self._shape)
         slope = np.hypot(*np.gradient(gap))
-        return Section(nearest.reshape(shape), gap / (slope + np.float32(4)))
+        return Section(nearest.reshape(self._shape), gap / (slope + np.float32(4)), self._unwarped(path, shift))
+
+    def _unwarped(self, path: Plane, shift: list[Plane]) -> Plane:
+        """The pixels that the warp takes to `path`, nearly."""
+        pixels = path
+        for _ in range(4):
+            y, x = np.rint(pixels).astype(int).clip(0, np.array(self._shape) - 1).T
+            pixels = path - np.stack([axis[y, x] for axis in shift], axis=1)
+        return pixels
 
 
-def _two_nearest(power: Plane) -> tuple[npt.NDArray[np.int16], Plane, Plane]:
-    """Row of the smallest value of every column, that value, and the second smallest."""
-    nearest = np.zeros(power.shape[1], np.int16)
-    first = power[0].copy()
+def _two_nearest(bundles: list[Plane]) -> tuple[npt.NDArray[np.int16], Plane, Plane]:
+    """For every column the bundle of rows that holds its smallest value, that value, and the next bundle's."""
+    first, *others = (bundle.min(axis=0) for bundle in bundles)
+    nearest = np.zeros(first.shape, np.int16)
     second = np.full_like(first, np.inf)
-    for number, row in enumerate(power[1:], 1):
+    for number, row in enumerate(others, 1):
         np.minimum(second, np.maximum(first, row), out=second)
         nearest[row < first] = number
         np.minimum(first, row, out=first)
@@ -146,7 +147,7 @@ class _Painter:
         nz, ny, nx = shape
         self._rng = rng
         self._tone = rng.normal(0, 9, len(neurites.ids)).astype(np.float32)
-        self._organelles = Organelles(shape, neurites.paths, neurites.weight, neurites.owner, rng)
+        self._organelles = Organelles(shape, neurites.weight, neurites.owner, rng)
         self._density = SmoothNoise(shape, (max(2, nz // 5), ny // 18 + 2, nx // 18 + 2), rng)
         self._mottle = SmoothNoise(shape, (nz, ny // 4 + 2, nx // 4 + 2), rng)
         self._shade = SmoothNoise(shape, (2, 3, 3), rng)
@@ -155,7 +156,7 @@ class _Painter:
     def paint(self, z: int, section: Section) -> npt.NDArray[np.uint8]:
         """The grey values of section `z`."""
         grey = CYTOPLASM + self._tone[section.neurite] + 7 * self._mottle.plane(z)
-        grey = self._organelles.paint(z, grey, section.neurite, section.depth)
+        grey = self._organelles.paint(z, grey, section)
         density = self._density.plane(z)
         synapse = np.clip(3 * (density - 0.95), 0, 1)
         width = MEMBRANE * (1 + 0.25 * density) + 2.2 * synapse

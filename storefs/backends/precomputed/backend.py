@@ -9,7 +9,7 @@ import numpy as np
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info, parse_json
 from storefs.backends.precomputed.sharding import compressed_morton, find_chunk
-from storefs.errors import MetadataError, NoSuchVolume, Unsupported
+from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
 from storefs.plan import Body, Get, Names
@@ -29,7 +29,10 @@ def describe(url: str, chunk_size_xyz: Triple | None = None) -> Plan[Precomputed
 
     Raises NoSuchVolume, MetadataError.
     """
-    body: Body | None = yield Get("info", limit=MAX_INFO_BYTES)
+    try:
+        body: Body | None = yield Get("info", limit=MAX_INFO_BYTES)
+    except TooLong as error:
+        raise MetadataError(f"info is no info file: {error.message}", url=url) from error
     if body is None:
         raise NoSuchVolume(
             "no precomputed volume here: there is no info file (the address is that of the folder holding `info`)",
@@ -61,9 +64,10 @@ class PrecomputedBackend:
         self._grids = {node.path: Grid(node.shape, node.chunk_shape) for node in self.hierarchy.arrays}
 
     def name(self, chunk: ChunkId) -> str:
-        """Path of the chunk's object in the volume (of a sharded chunk: the path it would have)."""
+        """Path of the chunk's object in the volume; of a sharded chunk the path it would have, and its shard."""
         scale = self._scales[chunk.array]
-        return join(scale.key, chunk_name(scale, _cell(chunk)))
+        name = join(scale.key, chunk_name(scale, _cell(chunk)))
+        return name if scale.sharding is None else f"{name} in {self._shard(scale, chunk)}.shard"
 
     def read(self, chunk: ChunkId) -> Plan[Payload | None]:
         """The payload of the chunk, unwrapped; None where absent. Raises DecodeError."""
@@ -94,7 +98,7 @@ class PrecomputedBackend:
         names: frozenset[str] | None = yield Names(scale.key)
         if names is None or scale.sharding is None:
             return
-        shard, _ = scale.sharding.locate(compressed_morton(_cell(chunk), scale.sharding.grid_xyz))
+        shard = self._shard(scale, chunk)
         for suffix in (".gz", ".br", ".zstd"):
             if f"{shard}.shard{suffix}" in names and f"{shard}.shard" not in names:
                 raise Unsupported(
@@ -102,6 +106,11 @@ class PrecomputedBackend:
                     "parts: decompress the file",
                     url=self.url,
                 )
+
+    def _shard(self, scale: Scale, chunk: ChunkId) -> str:
+        if scale.sharding is None:
+            raise AssertionError("an unsharded chunk lies in no shard")
+        return scale.sharding.locate(compressed_morton(_cell(chunk), scale.sharding.grid_xyz))[0]
 
     def _read_sharded(self, scale: Scale, chunk: ChunkId, extent: tuple[int, ...]) -> Plan[Payload | None]:
         found = yield from self._find(scale, chunk)

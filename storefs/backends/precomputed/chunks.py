@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storefs.errors import TooLong
 from storefs.plan import Body, Get, Head, Names
 from storefs_codecs.content_encoding import inflate, sniff
+from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
     from storefs.backends.precomputed.info import Scale
@@ -43,17 +45,25 @@ def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) ->
     """
     limit = payload_limit(scale, extent, dtype)
     stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
-    found: Body | None = yield Get(join(scale.key, name), limit=stored_limit)
+    found = yield from _get(join(scale.key, name), stored_limit)
     if found is not None:
         return unwrap(found, scale, extent, dtype) if len(found.data) else None
     stored = yield from _stored_otherwise(scale, name)
     if stored is None:
         return None
     path, encoding = stored
-    found = yield Get(path, limit=stored_limit)
+    found = yield from _get(path, stored_limit)
     if found is None or not len(found.data):
         return None
     return inflate(found.data, encoding, limit=limit) if encoding else unwrap(found, scale, extent, dtype)
+
+
+def _get(path: str, limit: int) -> Plan[Body | None]:
+    try:
+        body: Body | None = yield Get(path, limit=limit)
+    except TooLong as error:
+        raise DecodeError("object", error.message, f"at most {limit} bytes", "more") from error
+    return body
 
 
 def object_exists(scale: Scale, name: str) -> Plan[bool]:

@@ -21,6 +21,9 @@ Triple = tuple[int, int, int]
 
 MAX_INFO_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 1 << 36
+MAX_DEPTH = 64  # of unknown keys, which are handed on and written as JSON again
+MAX_MESSAGE = 300
+MAX_SHOWN = 80
 MAX_INTEGER = 1 << 62
 MAX_BLOCK_VOXELS = 1 << 24
 
@@ -83,6 +86,8 @@ def parse_json(data: bytes | memoryview, url: str) -> Json:
         raise MetadataError("info is nested too deeply", url=url) from error
     except ValueError as error:
         raise MetadataError(f"info is not JSON: {error}" if text.strip() else "info is empty", url=url) from error
+    if _depth(document) > MAX_DEPTH:
+        raise MetadataError(f"info is nested more than {MAX_DEPTH} deep", url=url)
     if not isinstance(document, dict):
         raise MetadataError(f"info must be a JSON object, got {_shown(document)}", url=url)
     return document
@@ -171,6 +176,8 @@ class _Parser:
                 parts.pop()
             elif part not in ("", "."):
                 parts.append(part)
+        if not _is_text(key):
+            self.fail(f"{where}.key", f"expected Unicode text, got {_shown(key)}")
         if key.startswith("/") or "://" in key or "\\" in key or "\0" in key:
             self.fail(f"{where}.key", f"expected a path relative to the info, got {_shown(key)}")
         if parts.count("..") > 1 or parts == [".."]:
@@ -192,7 +199,7 @@ class _Parser:
     def encoding(self, item: Json, where: str, dtype: str, channels: int) -> tuple[Encoding, str | None]:
         name = self.text(item, "encoding", where).lower()
         if name not in ENCODINGS:
-            return Encoding(name), f"encoding {name!r} is not offered; offered are {', '.join(ENCODINGS)}"
+            return Encoding(name), f"encoding {_shown(name)} is not offered; offered are {', '.join(ENCODINGS)}"
         dtypes, counts = ENCODINGS[name]
         if dtype not in dtypes:
             self.fail(f"{where}.encoding", f"{name} stores {', '.join(dtypes)}, the volume is {dtype}")
@@ -254,7 +261,7 @@ class _Parser:
         self.fail(where, f"expected a number, got {_shown(value)}")
 
     def fail(self, key: str, problem: str) -> NoReturn:
-        raise MetadataError(f"info: {key}: {problem}", url=self.url)
+        raise MetadataError(f"info: {key}: {_clipped(problem, MAX_MESSAGE)}", url=self.url)
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -266,5 +273,24 @@ def _join(where: str, key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004  # one line of message
+    return _clipped(json.dumps(value, default=str), MAX_SHOWN)
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _depth(document: object) -> int:
+    """How deep lists and objects are nested in `document`, without recursion."""
+    depth = 0
+    level = [document]
+    while level:
+        depth += 1
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [child for children in inner for child in children]
+    return depth
+
+
+def _is_text(value: str) -> bool:
+    """Whether `value` can be written as UTF-8: JSON can hold halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)

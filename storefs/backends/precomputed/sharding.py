@@ -231,7 +231,10 @@ def _read_minishard_index(
         raise DecodeError(_FORMAT, f"{what} is cut short", f"{stop - start} bytes", found)
     data = body.data
     if sharding.minishard_index_encoding == "gzip":
-        data = inflate(data, "gzip", limit=_minishard_limit(sharding))
+        try:
+            data = inflate(data, "gzip", limit=_minishard_limit(sharding))
+        except DecodeError as error:
+            raise DecodeError(_FORMAT, f"{what}: {error.problem}", error.expected, error.found) from error
     return _parse_minishard_index(bytes(data), base, what)
 
 
