@@ -64,5 +64,5 @@ def open_array(url: str, scale: int = 0, **options: Any) -> zarr.Array[Any]:  # 
     array = group.get(str(scale))
     if not isinstance(array, zarr.Array):
         names = ", ".join(sorted(group.array_keys(), key=int))
-        raise IndexError(f"no scale {scale} in {url.partition('?')[0]}; it has {names}")  # noqa: TRY004  # no such index
+        raise IndexError(f"no scale {scale} in {url.partition('?')[0]}; it has {names}")
     return array

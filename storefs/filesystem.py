@@ -7,37 +7,57 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.implementations.chained import ChainedFileSystem
 
-from storefs.errors import NoSuchVolume, TransportError
-from storefs.options import picklable, split_query
+from storefs.errors import MetadataError, NoSuchVolume, Refused, TransportError, Unsupported
+from storefs.mapper import VolumeMap
+from storefs.options import picklable, read_options, split_query
 
 if TYPE_CHECKING:
+    from storefs.errors import StorefsError
     from storefs.options import Reader
     from storefs.source import Source
 
 T = TypeVar("T")
 Payload = bytes | memoryview
+Entry = dict[str, Any]
 
 _DOCUMENTS = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 _DOCUMENT = "|".join(re.escape(name) for name in _DOCUMENTS)
 # what may follow a volume's address: a document, or an array and in it a document or (part of) a chunk key
 _KEY = re.compile(rf"(?:{_DOCUMENT})?|\d+(?:/(?:{_DOCUMENT}))?|\d+(?:/c)?(?:/\d+)*")
 _DEEPEST_KEY = 8
-_FSSPEC_OPTIONS = ("asynchronous", "loop", "batch_size", "skip_instance_cache", "use_listings_cache", "max_paths")
+_FSSPEC_OPTIONS = (
+    "asynchronous",
+    "loop",
+    "batch_size",
+    "skip_instance_cache",
+    "use_listings_cache",
+    "listings_expiry_time",
+    "max_paths",
+)
+# places that are read without another fsspec filesystem, whose options then are ours, under fsspec's names too
+_OWN_PLACES = ("file", "local", "http", "https", "s3", "s3a", "gs", "gcs")
+_TRANSLATED = {"anon": "anonymous"}
 
 
 class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[misc]  # fsspec is untyped
-    """Volumes of one format as files, read only; `options` as for `storefs.open`."""
+    """Volumes of one format as files, read only; `options` as for `storefs.open`.
+
+    Raises UrlError for options that cannot be read. Not kept in fsspec's instance cache: a volume is described once
+    by each instance, and one that was written anew is seen when it is opened anew.
+    """
 
     async_impl = True
+    cachable = False
     own_options: ClassVar[Mapping[str, Reader]] = {}
 
     def __init__(
@@ -45,19 +65,32 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         fo: str | None = None,  # noqa: ARG002  # the chained path, which comes with every call too
         target_protocol: str | None = None,
         target_options: dict[str, Any] | None = None,
-        **options: Any,  # noqa: ANN401  # checked when a volume is opened
+        **options: Any,  # noqa: ANN401  # checked below
     ) -> None:
         passed = {name: options.pop(name) for name in _FSSPEC_OPTIONS if name in options}
         super().__init__(**passed)
+        self._made_in = os.getpid()
         self.target_protocol = target_protocol
-        if target_options:
+        if target_protocol in _OWN_PLACES:
+            options = {_TRANSLATED.get(k, k): v for k, v in (target_options or {}).items()} | options
+        elif target_options:
             options["target_options"] = target_options
+        read_options(options, self.own_options)
         self.options = options
         self._sources: dict[str, Source] = {}
 
     def open_source(self, address: str, options: Mapping[str, Any]) -> Source:
         """The Source of the volume at `address`."""
         raise NotImplementedError
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of fsspec's thread; after a fork, the child's own."""
+        if self._made_in != os.getpid() and not self.asynchronous:
+            self._loop = get_loop()
+            self._pid = self._made_in = os.getpid()
+        loop: asyncio.AbstractEventLoop = super().loop
+        return loop
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:  # noqa: ANN401  # text or a list of texts
@@ -77,7 +110,14 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), picklable(self.storage_options))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VirtualFileSystem) and self.__dask_tokenize__() == other.__dask_tokenize__()
+
+    def __hash__(self) -> int:
+        return hash(self.__dask_tokenize__())
+
     def __dask_tokenize__(self) -> tuple[str, str]:
+        # fsspec's own identity changes with process and thread
         return type(self).__qualname__, repr(sorted(picklable(self.storage_options).items(), key=str))
 
     # which volume
@@ -85,31 +125,34 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     async def _resolve(self, path: str) -> tuple[Source, str]:
         """The volume that `path` lies in, and the zarr key. Raises NoSuchVolume, MetadataError, TransportError."""
         text = self._strip_protocol(path)
-        address = f"{self.target_protocol}://{text}" if self.target_protocol else text
-        for known, source in self._sources.items():
-            if address == known or address.startswith(known + "/"):
-                key = address[len(known) + 1 :]
-                if _KEY.fullmatch(key):
-                    return source, key
-        refused: NoSuchVolume | None = None
-        for root, key in _splits(address):
+        address = f"{self.target_protocol}://{text}" if self.target_protocol and "://" not in text else text
+        candidates = list(_splits(address))
+        for root, key in candidates:
+            if root in self._sources:
+                return self._sources[root], key
+        failures: list[StorefsError] = []
+        for root, key in candidates:
             source = self.open_source(root, self.options)
             try:
                 await source.open_async()
-            except NoSuchVolume as error:
-                refused = refused or error
+            except (NoSuchVolume, MetadataError, Refused) as error:
+                failures.append(error)  # such as the folder above, or a bucket's root
                 continue
             return self._sources.setdefault(root, source), key
-        raise refused or NoSuchVolume("this names no volume", url=address)
+        telling = [error for error in failures if not isinstance(error, NoSuchVolume)]
+        raise (telling + failures + [NoSuchVolume("this names no volume", url=address)])[0]
+
+    async def _volume_of(self, path: str) -> tuple[Source, str]:
+        try:
+            return await self._resolve(path)
+        except NoSuchVolume as error:
+            # zarr takes a FileNotFoundError for "nothing here yet" and loses the message
+            raise TransportError(error.message, url=error.url) from error
 
     # reading
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:  # noqa: ANN401  # fsspec passes more
-        try:
-            source, key = await self._resolve(path)
-        except NoSuchVolume as error:
-            # zarr takes a FileNotFoundError for "nothing here yet" and loses the message
-            raise TransportError(error.message, url=error.url) from error
+        source, key = await self._volume_of(path)
         payload = await source.get(key)
         if payload is None:
             raise FileNotFoundError(path)
@@ -117,21 +160,27 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
 
     async def read_through(self, path: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
         """`decode` of the chunk at `path`, for codecs that fetch their chunks themselves."""
-        source, key = await self._resolve(path)
+        source, key = await self._volume_of(path)
         return await source.read_through(key, decode, in_thread=in_thread)
 
     async def _get_file(self, rpath: str, lpath: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
-        target = Path(lpath)
-        if await self._isdir(rpath):
-            await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-            return
-        data = await self._cat_file(rpath)
-        await asyncio.to_thread(_write, target, data)
+        data = None if await self._isdir(rpath) else await self._cat_file(rpath)
+        await asyncio.to_thread(_keep, Path(lpath), data)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:  # noqa: ANN401  # fsspec passes more
         if mode != "rb":
-            raise PermissionError(f"{self.protocol} volumes are read only: {path}")
+            self._refuse(path)
         return io.BytesIO(self.cat_file(path))
+
+    def get_mapper(
+        self,
+        root: str = "",
+        check: bool = False,  # noqa: FBT001, FBT002  # the signature is fsspec's
+        create: bool = False,  # noqa: FBT001, FBT002  # the signature is fsspec's
+        missing_exceptions: tuple[type[BaseException], ...] | None = None,
+    ) -> VolumeMap:
+        """The volume at `root` as a mapping from zarr keys to bytes, for zarr 2."""
+        return VolumeMap(root, self, check=check, create=create, missing_exceptions=missing_exceptions)
 
     # listing
 
@@ -145,37 +194,31 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     async def _is_folder(self, source: Source, key: str) -> bool:
         return not key or bool(await source.list_dir(key))
 
-    async def _info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401  # fsspec passes more
+    async def _info(self, path: str, **_: Any) -> Entry:  # noqa: ANN401  # fsspec passes more
         source, key = await self._resolve(path)
         name = self._strip_protocol(path)
         if await self._is_folder(source, key):
-            return {"name": name, "size": 0, "type": "directory"}
+            return _folder(name)
         payload = await source.get(key)
         if payload is None:
             raise FileNotFoundError(path)
-        return {"name": name, "size": len(payload), "type": "file"}
+        return _file(name, len(payload))
 
     async def _ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:  # noqa: ANN401, FBT001, FBT002  # the signature is fsspec's
         source, key = await self._resolve(path)
         root = self._strip_protocol(path)
-        volume = await source.open_async()
-        entries = []
-        for name in await source.list_dir(key):
-            child = f"{key}/{name}" if key else name
-            document = volume.documents.get(child)
-            is_file = document is not None or volume.chunk(child) is not None
-            entries.append(
-                {
-                    "name": f"{root}/{name}",
-                    "size": len(document) if document is not None else (None if is_file else 0),
-                    "type": "file" if is_file else "directory",
-                }
-            )
+        entries = [
+            await self._entry(source, f"{key}/{name}" if key else name, f"{root}/{name}")
+            for name in await source.list_dir(key)
+        ]
         if not entries:
-            if not await source.exists(key):
-                raise FileNotFoundError(path)
             entries = [await self._info(path)]
         return entries if detail else [entry["name"] for entry in entries]
+
+    async def _entry(self, source: Source, key: str, name: str) -> Entry:
+        if key.endswith(_DOCUMENTS):
+            return _file(name, len(await source.get(key) or b""))
+        return _file(name, None) if await source.is_leaf(key) else _folder(name)
 
     async def _find(
         self,
@@ -190,36 +233,73 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         except NoSuchVolume:
             return {} if detail else []
         root = self._strip_protocol(path)
-        base = root[: len(root) - len(key)].rstrip("/") if key else root
-        found: dict[str, dict[str, Any]] = {}
-        async for item in source.keys(f"{key}/" if key else ""):
-            below = item[len(key) + 1 if key else 0 :].split("/")
-            if maxdepth is not None and len(below) > maxdepth:
-                continue
+        found: dict[str, Entry] = {}
+        prefix = f"{key}/" if key else ""
+        async for item in source.keys(prefix):
+            below = item[len(prefix) :].split("/")
             if withdirs:
-                for depth in range(len(below)):
+                for depth in range(len(below) if maxdepth is None else min(len(below), maxdepth + 1)):
                     folder = "/".join([root, *below[:depth]])
-                    found.setdefault(folder, {"name": folder, "size": 0, "type": "directory"})
-            found[f"{base}/{item}"] = {"name": f"{base}/{item}", "size": None, "type": "file"}
+                    found.setdefault(folder, _folder(folder))
+            if maxdepth is None or len(below) <= maxdepth:
+                name = f"{root}/{'/'.join(below)}"
+                found[name] = _file(name, None)
         if not found and key and await source.exists(key):
-            found[root] = {"name": root, "size": None, "type": "file"}
+            found[root] = _file(root, None)
         names = sorted(found)
         return {name: found[name] for name in names} if detail else names
+
+    # writing
+
+    def _refuse(self, path: str) -> NoReturn:
+        raise Unsupported(f"{self.protocol} volumes are read only here", url=self._strip_protocol(path))
+
+    async def _pipe_file(self, path: str, *_: Any, **__: Any) -> None:  # noqa: ANN401  # whatever is to be written
+        self._refuse(path)
+
+    async def _put_file(self, lpath: str, rpath: str, **_: Any) -> None:  # noqa: ANN401, ARG002  # the signature is fsspec's
+        self._refuse(rpath)
+
+    async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:  # noqa: ANN401, ARG002  # the signature is fsspec's
+        self._refuse(path2)
+
+    async def _rm_file(self, path: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
+        self._refuse(path)
+
+    async def _rm(self, path: Any, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
+        self._refuse(path if isinstance(path, str) else path[0])
+
+    async def _mkdir(self, path: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
+        self._refuse(path)
+
+    async def _makedirs(self, path: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
+        self._refuse(path)
+
+
+def _keep(target: Path, data: bytes | None) -> None:
+    folder = target if data is None else target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if data is not None:
+        target.write_bytes(data)
+
+
+def _file(name: str, size: int | None) -> Entry:
+    return {"name": name, "size": size, "type": "file"}
+
+
+def _folder(name: str) -> Entry:
+    return {"name": name, "size": 0, "type": "directory"}
 
 
 def _splits(address: str) -> Iterator[tuple[str, str]]:
     """Every way to read `address` as a volume followed by a key, the longest key first."""
-    parts = address.split("/")
+    scheme, found, rest = address.rpartition("://")
+    parts = rest.split("/")
     for length in range(min(_DEEPEST_KEY, len(parts) - 1), -1, -1):
         key = "/".join(parts[len(parts) - length :])
-        root = "/".join(parts[: len(parts) - length])
+        root = scheme + found + "/".join(parts[: len(parts) - length])
         if _KEY.fullmatch(key) and root and not root.endswith(_DOCUMENTS):
             yield root, key
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
 
 
 def _restore(kind: type[VirtualFileSystem], options: Mapping[str, Any]) -> VirtualFileSystem:

@@ -7,6 +7,7 @@ v2   <array>/<i>/<j>/<k>        (dimension separator "/")
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from storefs.grid import Grid
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _CHUNK_FOLDER = "c/"
+_MOST_AXES = 5
 
 
 def chunk_key(chunk: ChunkId, presentation: Presentation) -> str:
@@ -32,13 +34,23 @@ def chunk_folder(array: str, presentation: Presentation) -> str:
 
 def parse_chunk_key(key: str, hierarchy: Hierarchy, presentation: Presentation) -> ChunkId | None:
     """The chunk that `key` names, None where it names no chunk inside an array of `hierarchy`."""
-    for node in hierarchy.arrays:
-        folder = chunk_folder(node.path, presentation)
-        if not key.startswith(folder):
+    for path, parts in _splits(key, presentation):
+        node = hierarchy.array(path)
+        if node is None or len(parts) != len(node.shape) or not all(_NUMBER.fullmatch(part) for part in parts):
             continue
-        parts = key[len(folder) :].split("/")
-        if len(parts) == len(node.shape) and all(_NUMBER.fullmatch(part) for part in parts):
-            index = presentation.flip(tuple(int(part) for part in parts))
-            if index in Grid(node.shape, node.chunk_shape):
-                return ChunkId(node.path, index)
+        index = presentation.flip(tuple(int(part) for part in parts))
+        if index in Grid(node.shape, node.chunk_shape):
+            return ChunkId(node.path, index)
     return None
+
+
+def _splits(key: str, presentation: Presentation) -> Iterator[tuple[str, list[str]]]:
+    """Every way to read `key` as the path of an array followed by numbers."""
+    if presentation.zarr_format == 3:  # noqa: PLR2004  # format number
+        path, found, numbers = f"/{key}".rpartition(f"/{_CHUNK_FOLDER}")
+        if found:
+            yield path[1:], numbers.split("/")
+        return
+    parts = key.split("/")
+    for rank in range(1, min(len(parts), _MOST_AXES) + 1):
+        yield "/".join(parts[:-rank]), parts[-rank:]

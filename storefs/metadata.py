@@ -30,14 +30,20 @@ def documents(hierarchy: Hierarchy, presentation: Presentation) -> dict[str, byt
 
 
 def _v3(hierarchy: Hierarchy, shown: Presentation) -> dict[str, Json]:
-    arrays = {node.path: _v3_array(node, shown) for node in hierarchy.arrays}
-    group = {
-        "zarr_format": 3,
-        "node_type": "group",
-        "attributes": _group_attributes(hierarchy, shown),
-        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
-    }
-    return {"zarr.json": group} | {f"{path}/zarr.json": doc for path, doc in arrays.items()}
+    nodes: dict[str, Json] = {path: _v3_array(node, shown) for path, node in hierarchy.arrays_by_path.items()}
+    groups = {group.path: group for group in hierarchy.walk()}
+    nodes |= {path: _v3_group(group, shown) for path, group in groups.items()}
+    docs = {}
+    for path, node in nodes.items():
+        prefix = f"{path}/" if path else ""
+        below = {other[len(prefix) :]: doc for other, doc in nodes.items() if other != path and other.startswith(prefix)}
+        consolidated = {"kind": "inline", "must_understand": False, "metadata": below}
+        docs[f"{prefix}zarr.json"] = node | ({"consolidated_metadata": consolidated} if path in groups else {})
+    return docs
+
+
+def _v3_group(group: Hierarchy, shown: Presentation) -> Json:
+    return {"zarr_format": 3, "node_type": "group", "attributes": _group_attributes(group, shown)}
 
 
 def _v3_array(node: ArrayNode, shown: Presentation) -> Json:
@@ -76,8 +82,11 @@ def _v3_codecs(node: ArrayNode, shown: Presentation) -> list[Json]:
 
 
 def _v2(hierarchy: Hierarchy, shown: Presentation) -> dict[str, Json]:
-    docs: dict[str, Json] = {".zgroup": {"zarr_format": 2}, ".zattrs": _group_attributes(hierarchy, shown)}
-    for node in hierarchy.arrays:
+    docs: dict[str, Json] = {}
+    for group in hierarchy.walk():
+        prefix = f"{group.path}/" if group.path else ""
+        docs |= {f"{prefix}.zgroup": {"zarr_format": 2}, f"{prefix}.zattrs": _group_attributes(group, shown)}
+    for node in hierarchy.arrays_by_path.values():
         docs[f"{node.path}/.zarray"] = _v2_array(node, shown)
         docs[f"{node.path}/.zattrs"] = _array_attributes(node) | {
             "_ARRAY_DIMENSIONS": list(shown.flip(node.dimension_names))
@@ -136,7 +145,10 @@ def _array_attributes(node: ArrayNode) -> Json:
 
 
 def _group_attributes(hierarchy: Hierarchy, shown: Presentation) -> Json:
+    if not hierarchy.arrays:
+        return {"storefs": dict(hierarchy.attributes)}
     finest = hierarchy.arrays[0]
+    prefix = f"{hierarchy.path}/" if hierarchy.path else ""
     own = _array_attributes(finest)["storefs"] | dict(hierarchy.attributes)
     own.pop("unsupported", None)
     multiscale: Json = {
@@ -144,7 +156,7 @@ def _group_attributes(hierarchy: Hierarchy, shown: Presentation) -> Json:
         "axes": [_axis(name) for name in shown.flip(finest.dimension_names)],
         "datasets": [
             {
-                "path": node.path,
+                "path": node.path.removeprefix(prefix),
                 "coordinateTransformations": [
                     {"type": "scale", "scale": list(shown.flip(node.scale_nm))},
                     {"type": "translation", "translation": list(shown.flip(node.translation_nm))},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 Axes = Literal["zyx", "xyz"]
@@ -50,17 +51,33 @@ class ArrayNode:
     unsupported: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hierarchy:
-    """A volume: its arrays, finest first, which form one multiscale, and the group's own attributes."""
+    """A group: its arrays, finest first, which form one multiscale, its attributes, and the groups below it.
+
+    Paths are counted from the root of the volume; the root's own is "".
+    """
 
     name: str
     arrays: tuple[ArrayNode, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+    groups: tuple[Hierarchy, ...] = ()
+
+    def walk(self) -> Iterator[Hierarchy]:
+        """This group and all below it, each before its own."""
+        yield self
+        for group in self.groups:
+            yield from group.walk()
+
+    @cached_property
+    def arrays_by_path(self) -> Mapping[str, ArrayNode]:
+        """Every array in this group and below it."""
+        return {node.path: node for group in self.walk() for node in group.arrays}
 
     def array(self, path: str) -> ArrayNode | None:
         """The array at `path`, None where there is none."""
-        return next((node for node in self.arrays if node.path == path), None)
+        return self.arrays_by_path.get(path)
 
 
 @dataclass(frozen=True, slots=True)

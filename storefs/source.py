@@ -168,7 +168,7 @@ class Source:
         for key in volume.documents:
             if key.startswith(prefix):
                 yield key
-        for node in volume.backend.hierarchy.arrays:
+        for node in volume.backend.hierarchy.arrays_by_path.values():
             folder = chunk_folder(node.path, self.presentation)
             if not (folder.startswith(prefix) or prefix.startswith(folder)) or node.unsupported:
                 continue
@@ -188,7 +188,7 @@ class Source:
         folder = folder.strip("/")
         prefix = folder + "/" if folder else ""
         names = {key[len(prefix) :].split("/")[0] for key in volume.documents if key.startswith(prefix)}
-        for node in volume.backend.hierarchy.arrays:
+        for node in volume.backend.hierarchy.arrays_by_path.values():
             names |= _chunk_names(prefix, chunk_folder(node.path, self.presentation), self._shown_cells(node))
         return sorted(names)
 
@@ -302,7 +302,6 @@ class Opened:
         self.backend = backend
         self.transport = transport
         self.presentation = presentation
-        self._nodes = {node.path: node for node in backend.hierarchy.arrays}
         self.nbytes = 0  # part of no budget
 
     @cached_property
@@ -316,7 +315,7 @@ class Opened:
 
     def node(self, chunk: ChunkId) -> Any:  # noqa: ANN401
         """The array of `chunk`."""
-        return self._nodes[chunk.array]
+        return self.backend.hierarchy.arrays_by_path[chunk.array]
 
 
 class Hops:

@@ -58,7 +58,7 @@ class VirtualStore(Store):
         return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
 
     def with_read_only(self, read_only: bool = False) -> VirtualStore:  # noqa: FBT001, FBT002  # the signature is zarr's
-        """This store if it is to be read only. Raises ValueError otherwise: precomputed volumes are read only here."""
+        """The same store if it is to be read only. Raises ValueError otherwise: precomputed volumes are read only here."""
         if not read_only:
             raise ValueError(f"{self!r} is read only; open it with mode='r'")
         return type(self)(self.url, self._open_source, self.options)

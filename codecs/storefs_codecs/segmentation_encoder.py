@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
+from storefs_codecs.block_labels import labels_and_indices
 from storefs_codecs.segmentation_blocks import (
     MAX_OFFSET,
     WIDTHS,
@@ -28,14 +29,11 @@ from storefs_codecs.segmentation_blocks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from storefs_codecs.chunk_codec import Array
 
 TILE_VOXELS = 1 << 16
 BYTE = 8
 SPARSE = 4  # spread a clipped block's indices unless less than 1 in 4 of its range is inside
-FEW = 16  # labels of a block that are found one by one, without sorting
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,49 +103,12 @@ def _encode_tile(
         tables[number] = label.tobytes()
     mixed = np.flatnonzero(least != greatest)
     packed = []
-    for which, labels, indices in _labels_and_indices(voxels[mixed], least[mixed], greatest[mixed]):
+    for which, labels, indices in labels_and_indices(voxels[mixed], least[mixed], greatest[mixed]):
         blocks = numbers[mixed[which]]
         for number, row in zip(blocks.tolist(), labels, strict=True):
             tables[number] = row.tobytes()
         packed.append(_pack(blocks, indices, index_width(labels.shape[1]), tile))
     return packed
-
-
-def _labels_and_indices(voxels: Array, least: Array, greatest: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Blocks with as many labels as each other: which `voxels` rows, their ascending labels, their indices.
-
-    Each step finds the next greater label of every unfinished block; blocks of many labels are sorted.
-    """
-    which = np.arange(len(voxels))
-    indices = np.zeros(voxels.shape, np.uint8)
-    labels = least[:, None]
-    while which.size and labels.shape[1] < FEW:
-        above = voxels > labels[:, -1:]
-        indices += above
-        following = np.where(above, voxels, greatest[:, None]).min(axis=1)
-        labels = np.column_stack([labels, following])
-        done = following == greatest
-        if done.any():
-            yield which[done], labels[done], indices[done]
-            which, voxels, greatest, labels, indices = (
-                part[~done] for part in (which, voxels, greatest, labels, indices)
-            )
-    if which.size:
-        for rows, found, numbered in _by_sorting(voxels):
-            yield which[rows], found, numbered
-
-
-def _by_sorting(voxels: Array) -> Iterator[tuple[Array, Array, Array]]:
-    order = np.argsort(voxels, axis=1)
-    ranked = np.take_along_axis(voxels, order, axis=1)
-    fresh = np.ones(voxels.shape, np.bool_)
-    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=fresh[:, 1:])
-    indices = np.empty(voxels.shape, np.uint32)
-    np.put_along_axis(indices, order, np.cumsum(fresh, axis=1, dtype=np.uint32) - np.uint32(1), axis=1)
-    counts = fresh.sum(axis=1)
-    for count in np.unique(counts).tolist():
-        rows = np.flatnonzero(counts == count)
-        yield rows, ranked[rows][fresh[rows]].reshape(len(rows), count), indices[rows]
 
 
 def _pack(blocks: npt.NDArray[np.int64], indices: Array, bits: int, tile: Region) -> Packed:

@@ -59,7 +59,7 @@ class Organelles:
         self._reticulum = SmoothNoise(shape, (max(2, nz // 4), ny // 14 + 2, nx // 14 + 2), rng)
         self._has_vesicles = rng.random(int(owner.max()) + 1) < 0.28  # noqa: PLR2004  # a share of neurites
         roomy = np.flatnonzero(weight > ROOM_OF_MITOCHONDRION)
-        self._mitochondria = [_grow(int(curve), nz, rng) for curve in rng.permutation(roomy)[: len(roomy) // 2]]
+        self._mitochondria = [_grow(int(curve), nz, rng) for curve in rng.permutation(roomy)[: 2 * len(roomy) // 3]]
         self._tubules = rng.integers(len(owner), size=4 * len(owner))
         self._tubule_offsets = rng.normal(0, 9, (len(self._tubules), 2))
 
