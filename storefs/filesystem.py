@@ -6,18 +6,18 @@ A path is a volume's address followed by a zarr key, such as `gs://bucket/layer/
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.spec import AbstractBufferedFile
 
-from storefs.errors import MetadataError, NoSuchVolume, Refused, TransportError, Unsupported
+from storefs.errors import MetadataError, NoSuchVolume, Refused, TransportError, Unsupported, UrlError
 from storefs.mapper import VolumeMap
 from storefs.options import picklable, read_options, split_query
 
@@ -44,9 +44,6 @@ _FSSPEC_OPTIONS = (
     "listings_expiry_time",
     "max_paths",
 )
-# places that are read without another fsspec filesystem, whose options then are ours, under fsspec's names too
-_OWN_PLACES = ("file", "local", "http", "https", "s3", "s3a", "gs", "gcs")
-_TRANSLATED = {"anon": "anonymous"}
 
 
 class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[misc]  # fsspec is untyped
@@ -62,22 +59,24 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
 
     def __init__(
         self,
-        fo: str | None = None,  # noqa: ARG002  # the chained path, which comes with every call too
+        fo: str | None = None,
         target_protocol: str | None = None,
         target_options: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401  # checked below
     ) -> None:
         passed = {name: options.pop(name) for name in _FSSPEC_OPTIONS if name in options}
         super().__init__(**passed)
+        if fo and "?" in fo:
+            message = 'options of a chained address go into storage_options, not after "?"'
+            raise UrlError(message, url=fo.partition("?")[0])
         self._made_in = os.getpid()
         self.target_protocol = target_protocol
-        if target_protocol in _OWN_PLACES:
-            options = {_TRANSLATED.get(k, k): v for k, v in (target_options or {}).items()} | options
-        elif target_options:
+        if target_options:
             options["target_options"] = target_options
         read_options(options, self.own_options)
         self.options = options
         self._sources: dict[str, Source] = {}
+        self._opening: dict[str, Source] = {}
 
     def open_source(self, address: str, options: Mapping[str, Any]) -> Source:
         """The Source of the volume at `address`."""
@@ -98,10 +97,12 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
             return [cls._strip_protocol(item) for item in path]
         text = str(path)
         own = f"{cls.protocol}://"
-        inner = text.removeprefix(own).partition("?")[0].partition("|")[0]
-        if text.startswith(own) and "://" not in inner and inner:
-            inner = posixpath.abspath(posixpath.expanduser(inner))
-        return inner.rstrip("/")
+        if text.startswith(own):
+            text = text.removeprefix(own).partition("?")[0].partition("|")[0]
+            text = text.removeprefix("file://") if text.startswith("file:///") else text
+            if text and "://" not in text:
+                text = posixpath.abspath(posixpath.expanduser(text))
+        return text.rstrip("/")
 
     @classmethod
     def _get_kwargs_from_urls(cls, path: str) -> dict[str, Any]:
@@ -132,13 +133,20 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
                 return self._sources[root], key
         failures: list[StorefsError] = []
         for root, key in candidates:
-            source = self.open_source(root, self.options)
+            # shared by all that come while it is being opened
+            source = self._sources.get(root) or self._opening.get(root) or self.open_source(root, self.options)
+            self._opening.setdefault(root, source)
             try:
                 await source.open_async()
             except (NoSuchVolume, MetadataError, Refused) as error:
                 failures.append(error)  # such as the folder above, or a bucket's root
                 continue
+            finally:
+                self._opening.pop(root, None)
             return self._sources.setdefault(root, source), key
+        for known, source in self._sources.items():
+            if address.startswith(f"{known}/"):
+                return source, address[len(known) + 1 :]  # a name that means nothing in that volume
         telling = [error for error in failures if not isinstance(error, NoSuchVolume)]
         raise (telling + failures + [NoSuchVolume("this names no volume", url=address)])[0]
 
@@ -158,6 +166,18 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
             raise FileNotFoundError(path)
         return bytes(payload[slice(start, end)])
 
+    async def _cat(self, path: Any, *args: Any, on_error: str = "raise", **settings: Any) -> Any:  # noqa: ANN401  # as fsspec passes
+        found = await super()._cat(path, *args, on_error="raise" if on_error == "raise" else "return", **settings)
+        if on_error == "raise" or not isinstance(found, dict):
+            return found
+        _raise_failures(found.values())
+        return {k: v for k, v in found.items() if on_error == "return" or not isinstance(v, BaseException)}
+
+    async def _cat_ranges(self, *args: Any, on_error: str = "return", **settings: Any) -> list[Any]:  # noqa: ANN401  # as fsspec passes
+        found: list[Any] = await super()._cat_ranges(*args, on_error=on_error, **settings)
+        _raise_failures(found)
+        return found
+
     async def read_through(self, path: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
         """`decode` of the chunk at `path`, for codecs that fetch their chunks themselves."""
         source, key = await self._volume_of(path)
@@ -167,10 +187,10 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         data = None if await self._isdir(rpath) else await self._cat_file(rpath)
         await asyncio.to_thread(_keep, Path(lpath), data)
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:  # noqa: ANN401  # fsspec passes more
+    def _open(self, path: str, mode: str = "rb", **settings: Any) -> VirtualFile:  # noqa: ANN401  # fsspec's buffering
         if mode != "rb":
             self._refuse(path)
-        return io.BytesIO(self.cat_file(path))
+        return VirtualFile(self, path, self.cat_file(path), **settings)
 
     def get_mapper(
         self,
@@ -274,6 +294,24 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
 
     async def _makedirs(self, path: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
         self._refuse(path)
+
+
+class VirtualFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec is untyped
+    """A document or chunk open for reading; its bytes, which come in one piece anyway, are held."""
+
+    def __init__(self, fs: VirtualFileSystem, path: str, data: bytes, **settings: Any) -> None:  # noqa: ANN401  # fsspec's buffering
+        self._data = data
+        super().__init__(fs, path, **{**settings, "size": len(data)})
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self._data[start:end]
+
+
+def _raise_failures(found: Iterable[Any]) -> None:
+    """Raise what failed otherwise than by being absent: zarr takes any error that is returned for an absent key."""
+    for value in found:
+        if isinstance(value, BaseException) and not isinstance(value, FileNotFoundError):
+            raise value
 
 
 def _keep(target: Path, data: bytes | None) -> None:

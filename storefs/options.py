@@ -14,7 +14,10 @@ from storefs.transport.options import TransportOptions
 
 Reader = Callable[[Any], Any]
 
-SECRET = ("headers", "query", "target_options")
+_HARMLESS = frozenset(
+    ("anon", "profile", "endpoint_url", "region_name", "project", "fo", "target_protocol", "cache_storage")
+)
+SECRET = ("headers", "query", "target_options", "token", "admin_token", "password")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,26 @@ def split_query(address: str, own: Mapping[str, Reader]) -> tuple[str, dict[str,
         else:
             raise UrlError(f"unknown option {name!r}{_suggestion(name, readers)}", url=bare)
     if rest:
-        options["query"] = urlencode(rest)
+        options["query"] = urlencode(rest, safe="${}")
     return bare, options
 
 
 def picklable(given: Mapping[str, Any]) -> dict[str, Any]:
     """`given` without what may hold secrets, save where it only names environment variables."""
-    return {name: value for name, value in given.items() if name not in SECRET or _names_environment(value)}
+    kept = {name: value for name, value in given.items() if name not in SECRET or _names_environment(value)}
+    harmless = _harmless(given.get("target_options") or {})
+    return kept | {"target_options": harmless} if harmless else kept
+
+
+def _harmless(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of another filesystem's options says where to look and holds no secret."""
+    kept = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            kept[name] = _harmless(value)
+        elif name in _HARMLESS or "$" in str(value):
+            kept[name] = value
+    return {name: value for name, value in kept.items() if value != {}}
 
 
 def _names_environment(value: Any) -> bool:  # noqa: ANN401  # any option
@@ -113,8 +129,15 @@ def triple(value: Any) -> tuple[int, int, int]:  # noqa: ANN401  # text or numbe
     items = value.split(",") if isinstance(value, str) else list(value)
     if len(items) != 3:  # noqa: PLR2004  # x, y and z
         raise ValueError(f"expected x,y,z, got {value!r}")
-    x, y, z = (int(item) for item in items)
+    x, y, z = (_whole(item) for item in items)
     return x, y, z
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401  # text or numbers
+    number = int(value)
+    if isinstance(value, float) and value != number:
+        raise ValueError(f"expected a whole number, got {value!r}")
+    return number
 
 
 def _mapping(value: Any) -> dict[str, Any]:  # noqa: ANN401  # any option
@@ -131,7 +154,7 @@ def _positive(value: Any) -> float:  # noqa: ANN401  # text or numbers
 
 
 def _count(value: Any) -> int:  # noqa: ANN401  # text or numbers
-    number = int(value)
+    number = _whole(value)
     if number < 0:
         raise ValueError(f"expected 0 or more, got {value!r}")
     return number

@@ -6,7 +6,7 @@ same plan runs on asyncio, in a worker thread, or by hand in a test with `next` 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Hashable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -40,6 +40,45 @@ class Names:
     path: str
 
 
+class Sink(Protocol):
+    """Takes the body of a successful answer piece by piece, so that nothing holds it whole."""
+
+    def restart(self) -> None:
+        """Forget what was written: the answer broke off and comes again."""
+
+    def write(self, piece: bytes) -> None:
+        """Take the next piece; called in any thread, one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask a web service. `path` is a sequence of segments, each escaped on its way; so is `query`.
+
+    `repeatable` says that asking twice does no harm, so that a lost answer may be asked for again; a `body` that is
+    an iterator of pieces is never sent twice. What succeeds (200, 206) goes into `into`, if given, and Reply.data is
+    empty.
+    """
+
+    path: tuple[str, ...]
+    query: tuple[tuple[str, str], ...] = ()
+    method: str = "GET"
+    body: bytes | memoryview | Iterable[bytes] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    repeatable: bool = True
+    limit: int | None = None
+    into: Sink | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A web service's answer, whatever its status; what it means is for the backend to say."""
+
+    status: int
+    data: bytes
+    content_type: str = ""
+    content_range: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """An object's bytes as stored; `content_encoding` is what the source says it is wrapped in."""
@@ -64,9 +103,9 @@ class Once:
     plan: Callable[[], Plan[Sized]]
 
 
-Request = Get | Head | Names | Once
+Request = Get | Head | Names | Call | Once
 Plan = Generator[Request, Any, T]
-"""Get and Head are answered with a Body, None where absent; Names with names or None; Once with the value."""
+"""Get and Head are answered with a Body, None where absent; Names with names or None; Call with a Reply."""
 
 
 def drive(plan: Plan[T], answer: Callable[[Request], Any]) -> T:

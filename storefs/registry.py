@@ -47,8 +47,8 @@ def parse_url(url: str) -> tuple[ModuleType, str, dict[str, Any]]:
             continue
         address = text.removeprefix(f"{scheme}://").removeprefix(f"{scheme}::").removeprefix(f"{scheme}:")
         address, options = split_query(address, backend.OPTIONS)
-        return backend, address.rstrip("/") or "/", options
-    raise _unknown(url, pipeline)
+        return backend, address if address.endswith("://") else address.rstrip("/") or address[:1], options
+    raise _unknown(url.partition("?")[0], pipeline)  # a query may hold secrets
 
 
 def _unknown(url: str, pipeline: str) -> UrlError:

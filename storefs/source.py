@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from storefs.errors import MissingChunk, StorefsError, TransportError, Unsupported, UrlError
+from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
 from storefs.face import show, show_absent, shows_absent
 from storefs.grid import Grid
 from storefs.keys import chunk_folder, chunk_key, parse_chunk_key
@@ -70,10 +70,10 @@ class Transport(Protocol):
     url: str
     blocking: bool  # True: fetching belongs in a worker thread (files), False: on the event loop (network)
 
-    def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
+    def fetch(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched in this thread."""
 
-    async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
+    async def fetch_async(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched on the running event loop."""
 
     def connect(self, url: str) -> Transport:
@@ -114,6 +114,16 @@ class Source:
             self._volume = await self._cache.get_async("volume", self._open_async)
         return self._volume
 
+    async def opened(self) -> Opened:
+        """The described volume, for those who read it: NoSuchVolume comes as TransportError.
+
+        Zarr takes a FileNotFoundError for "nothing here", fills in zeros and loses the message.
+        """
+        try:
+            return await self.open_async()
+        except NoSuchVolume as error:
+            raise TransportError(error.message, url=error.url) from error
+
     def open(self) -> Opened:
         """The described volume, opened in this thread. Raises NoSuchVolume, MetadataError, TransportError."""
         if self._volume is None:
@@ -140,7 +150,7 @@ class Source:
 
     async def get(self, key: str) -> Payload | None:
         """The bytes under a zarr key: a document or a chunk; None where there are none."""
-        volume = await self.open_async()
+        volume = await self.opened()
         document = volume.documents.get(key)
         if document is not None:
             return document
@@ -149,7 +159,7 @@ class Source:
 
     async def exists(self, key: str) -> bool:
         """Whether `key` names a document, or a chunk that the source has."""
-        volume = await self.open_async()
+        volume = await self.opened()
         chunk = volume.chunk(key)
         if key in volume.documents or chunk is None:
             return key in volume.documents
@@ -159,12 +169,12 @@ class Source:
 
     async def is_leaf(self, key: str) -> bool:
         """Whether `key` names a document, or a chunk of the grid whether stored or not."""
-        volume = await self.open_async()
+        volume = await self.opened()
         return key in volume.documents or volume.chunk(key) is not None
 
     async def keys(self, prefix: str = "") -> AsyncIterator[str]:
         """Every key that begins with `prefix`: documents first, then the chunks that the source has."""
-        volume = await self.open_async()
+        volume = await self.opened()
         for key in volume.documents:
             if key.startswith(prefix):
                 yield key
@@ -184,7 +194,7 @@ class Source:
 
     async def list_dir(self, folder: str) -> list[str]:
         """Names directly below `folder`: of documents and groups, and of chunks by their place in the grid."""
-        volume = await self.open_async()
+        volume = await self.opened()
         folder = folder.strip("/")
         prefix = folder + "/" if folder else ""
         names = {key[len(prefix) :].split("/")[0] for key in volume.documents if key.startswith(prefix)}
@@ -202,7 +212,7 @@ class Source:
 
         Raises DecodeError, Unsupported, MissingChunk or a TransportError, each naming chunk and URL.
         """
-        volume = await self.open_async()
+        volume = await self.opened()
         if volume.transport.blocking:
             return await asyncio.to_thread(self._read_in_thread, volume, chunk)
         self._check_supported(volume, chunk)
@@ -217,7 +227,7 @@ class Source:
         Fetching from files and decoding share one worker thread; `in_thread=False` says decoding is too cheap for
         a thread of its own.
         """
-        volume = await self.open_async()
+        volume = await self.opened()
         chunk = volume.chunk(key)
         if chunk is None:
             return None

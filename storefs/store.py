@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
-from storefs.errors import NoSuchVolume, TransportError
 from storefs.options import picklable
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class VirtualStore(Store):
         return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
 
     def with_read_only(self, read_only: bool = False) -> VirtualStore:  # noqa: FBT001, FBT002  # the signature is zarr's
-        """The same store if it is to be read only. Raises ValueError otherwise: precomputed volumes are read only here."""
+        """The same store if it is to be read only. Raises ValueError otherwise."""
         if not read_only:
             raise ValueError(f"{self!r} is read only; open it with mode='r'")
         return type(self)(self.url, self._open_source, self.options)
@@ -68,18 +67,11 @@ class VirtualStore(Store):
     ) -> Buffer | None:
         """The bytes under `key`, None where there are none. Raises StorefsError, DecodeError."""
         await self._ensure_open()
-        payload = await self._payload(key)
+        payload = await self.source.get(key)
         if payload is None:
             return None
         prototype = prototype or default_buffer_prototype()
         return prototype.buffer.from_bytes(_part(payload, byte_range))
-
-    async def _payload(self, key: str) -> Payload | None:
-        try:
-            return await self.source.get(key)
-        except NoSuchVolume as error:
-            # zarr takes a FileNotFoundError for "nothing here yet" and loses the message
-            raise TransportError(error.message, url=error.url) from error
 
     async def read_through(self, key: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
         """`decode` of the chunk under `key`, for codecs that fetch their chunks themselves."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
 HTML = b"<!DOCTYPE html><html><body>please log in</body></html>"
@@ -138,7 +139,8 @@ class FolderServer:
             def do_GET(self) -> None:
                 owner._answer(self)
 
-            do_HEAD = do_GET
+            def do_HEAD(self) -> None:
+                owner._answer(self)
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -151,7 +153,7 @@ class FolderServer:
         self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> FolderServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,7 +256,9 @@ def _misbehave(handler: BaseHTTPRequestHandler, faults: Faults, asked: Asked) ->
             extra["Retry-After"] = ahead if faults.retry_as_date else f"{faults.retry_after:g}"
         _send(handler, faults.status, b"out of order", extra)
     elif faults.html:
-        _send(handler, 200, HTML, {"Content-Type": "text/html", "ETag": '"h"', "Last-Modified": formatdate(usegmt=True)})
+        _send(
+            handler, 200, HTML, {"Content-Type": "text/html", "ETag": '"h"', "Last-Modified": formatdate(usegmt=True)}
+        )
     else:
         return False
     return True

@@ -50,9 +50,7 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
     configuration: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __init__(self, **configuration: object) -> None:
-        object.__setattr__(
-            self, "configuration", {k: _plain(v) for k, v in configuration.items() if v is not None}
-        )
+        object.__setattr__(self, "configuration", {k: _plain(v) for k, v in configuration.items() if v is not None})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -72,14 +70,10 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         native = dtype.to_native_dtype()
         declared = self.configuration.get("dtype")
         if declared is not None and np.dtype(declared).name != native.name:
-            raise ValueError(
-                f"{self.numcodec.codec_id}: configured for {declared}, the array is {native.name}"
-            )
+            raise ValueError(f"{self.numcodec.codec_id}: configured for {declared}, the array is {native.name}")
         declared = self.configuration.get("shape")
         if declared is not None and len(declared) != len(shape):
-            raise ValueError(
-                f"{self.numcodec.codec_id}: configured for shape {declared}, the array is {len(shape)}-d"
-            )
+            raise ValueError(f"{self.numcodec.codec_id}: configured for shape {declared}, the array is {len(shape)}-d")
 
     def _codec_for(self, spec: ArraySpec) -> ChunkCodec:
         transpose = self.configuration.get("transpose", False)
@@ -88,9 +82,7 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         settings.pop("transpose", None)
         codec = self.numcodec(**settings)
         if codec.shape != shape:
-            raise ValueError(
-                f"{codec.codec_id}: configured for chunks of {codec.shape}, the array has {shape}"
-            )
+            raise ValueError(f"{codec.codec_id}: configured for chunks of {codec.shape}, the array has {shape}")
         return codec
 
     def _decode_bytes(self, payload: Bytes, spec: ArraySpec) -> Array:
@@ -124,9 +116,7 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
     ) -> NDBuffer | None:
         through = _read_through(byte_getter)
         if through is not None:
-            chunk = await through(
-                lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread
-            )
+            chunk = await through(lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread)
             if chunk is None:
                 return None
             return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk[selection])
@@ -143,7 +133,8 @@ class ReadThrough(Protocol):
     store knows which chunk it is: its errors name it, and fetching and decoding may share a worker thread.
     """
 
-    def __call__(self, decode: Callable[[Bytes], Array], *, in_thread: bool) -> Awaitable[Array | None]: ...
+    def __call__(self, decode: Callable[[Bytes], Array], *, in_thread: bool) -> Awaitable[Array | None]:
+        """The decoded chunk, None where it is absent."""
 
 
 def _read_through(byte_getter: ByteGetter) -> ReadThrough | None:
@@ -152,8 +143,9 @@ def _read_through(byte_getter: ByteGetter) -> ReadThrough | None:
     store, key = byte_getter.store, byte_getter.path
     if isinstance(store, FsspecStore):
         store, key = store.fs, f"{store.path.rstrip('/')}/{key}" if store.path else key
-    method = getattr(store, "read_through", None)
-    return None if method is None else partial(method, key)
+    # asked of the class: fsspec's caches hand on every attribute of what they cache, and would be bypassed
+    method = getattr(type(store), "read_through", None)
+    return None if method is None else partial(method, store, key)
 
 
 def _fill_value(spec: ArraySpec) -> Any:  # noqa: ANN401  # whatever the dtype's scalar is

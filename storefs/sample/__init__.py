@@ -12,7 +12,7 @@ from storefs.sample.tissue import grow
 
 __all__ = ["Sample", "SampleLayer", "write_sample"]
 
-SHAPE = (48, 260, 340)
+SHAPE = (40, 260, 340)
 RESOLUTION_XYZ = (8, 8, 40)
 OFFSET_XYZ = (12_000, 8_600, 2_041)
 CHUNK_XYZ = (64, 64, 16)

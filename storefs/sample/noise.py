@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.float32]
 
+# a spline averages about four knots, which costs variance on every axis
+_GAIN = 1.45
+
 
 class SmoothNoise:
-    """Noise of about unit variance over `shape`, with `knots` random values along every axis."""
+    """Noise of about unit variance over `shape`, with `knots` random values along every axis.
+
+    An axis of which `smooth` is False has a random value of its own at every sample.
+    """
 
     def __init__(
         self,
@@ -20,38 +26,46 @@ class SmoothNoise:
         rng: np.random.Generator,
         smooth: tuple[bool, ...] = (True, True, True),
     ) -> None:
-        self._weights = [
-            _spline_weights(n, k) if spline else np.eye(n, dtype=np.float32)
-            for n, k, spline in zip(shape, knots, smooth, strict=True)
-        ]
-        lattice = rng.standard_normal([w.shape[1] for w in self._weights], np.float32)
-        # a spline averages about four knots an axis, which costs variance
-        self._lattice = lattice * np.float32(1.45 ** sum(smooth))
+        self._splines = [_spline(n, k) if s else None for n, k, s in zip(shape, knots, smooth, strict=True)]
+        lattice = [n if spline is None else k + 3 for n, k, spline in zip(shape, knots, self._splines, strict=True)]
+        self._values = rng.standard_normal(lattice, np.float32) * np.float32(_GAIN ** sum(smooth))
 
     def plane(self, z: int) -> Field:
-        """Section `z` of a three-dimensional field, yx."""
-        _, along_y, along_x = self._weights
-        return self._float32(along_y @ np.tensordot(self._weights[0][z], self._lattice, 1) @ along_x.T)
+        """Section `z` of the field."""
+        spline = self._splines[0]
+        if spline is None:
+            return _interpolated(self._values[z], self._splines[1:])
+        near = self._values[spline.cell[z] : spline.cell[z] + 4]
+        section = sum(weight * values for weight, values in zip(spline.weights[:, z], near, strict=True))
+        return _interpolated(np.asarray(section), self._splines[1:])
 
     def whole(self) -> Field:
         """The field."""
-        field: Any = self._lattice
-        for weights in self._weights:
-            field = np.moveaxis(np.tensordot(weights, field, (1, 0)), 0, -1)
-        return self._float32(field)
-
-    @staticmethod
-    def _float32(field: Any) -> Field:  # noqa: ANN401  # numpy widens what it multiplies
-        return np.asarray(field, np.float32)
+        return _interpolated(self._values, self._splines)
 
 
-def _spline_weights(size: int, knots: int) -> Field:
-    """The matrix that interpolates `size` samples from `knots + 3` random values."""
+@dataclass(frozen=True, slots=True)
+class _Spline:
+    """For every sample the first of the four knots around it, and the weights of the four."""
+
+    cell: npt.NDArray[np.intp]
+    weights: Field
+
+
+def _spline(size: int, knots: int) -> _Spline:
     position = np.linspace(0, knots, size, endpoint=False)
-    cell = position.astype(int)
+    cell = position.astype(np.intp)
     t = position - cell
-    weights = np.zeros((size, knots + 3), np.float32)
-    basis = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    for shift, values in enumerate(basis):
-        weights[np.arange(size), cell + shift] = values / 6
-    return weights
+    weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
+    return _Spline(cell, (np.stack(weights) / 6).astype(np.float32))
+
+
+def _interpolated(values: Field, splines: list[_Spline | None]) -> Field:
+    for axis, spline in enumerate(splines):
+        if spline is None:
+            continue
+        column = (slice(None), *[None] * (values.ndim - axis - 1))
+        values = np.asarray(
+            sum(w[column] * np.take(values, spline.cell + k, axis) for k, w in enumerate(spline.weights))
+        )
+    return values

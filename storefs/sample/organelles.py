@@ -54,7 +54,7 @@ class Organelles:
         rng: np.random.Generator,
     ) -> None:
         nz, ny, nx = shape
-        self._owner, self._rng = owner, rng
+        self._owner = owner
         self._bend = SmoothNoise(shape, (max(2, nz // 6), ny // 12 + 2, nx // 12 + 2), rng)
         self._reticulum = SmoothNoise(shape, (max(2, nz // 4), ny // 14 + 2, nx // 14 + 2), rng)
         self._has_vesicles = rng.random(int(owner.max()) + 1) < 0.28  # noqa: PLR2004  # a share of neurites
@@ -63,7 +63,7 @@ class Organelles:
         self._tubules = rng.integers(len(owner), size=4 * len(owner))
         self._tubule_offsets = rng.normal(0, 9, (len(self._tubules), 2))
 
-    def paint(self, z: int, grey: Plane, section: Section) -> Plane:
+    def paint(self, z: int, grey: Plane, section: Section, rng: np.random.Generator) -> Plane:
         """`grey` with the organelles of section `z`, which keep clear of the membranes."""
         bend = self._bend.plane(z)
         grey = self._paint_reticulum(z, grey, section)
@@ -72,7 +72,7 @@ class Organelles:
         for body in self._mitochondria:
             if abs(z - body.middle) < body.reach:
                 self._paint_mitochondrion(body, z, grey, taken, section, bend)
-        return _stamp(grey, self._vesicle_sites(section, taken, bend), radius=VESICLE_RADIUS, depth=section.depth)
+        return _stamp(grey, self._vesicle_sites(section, taken, bend, rng), radius=VESICLE_RADIUS, depth=section.depth)
 
     def _paint_mitochondrion(
         self, body: _Mitochondrion, z: int, grey: Plane, taken: npt.NDArray[np.bool_], section: Section, bend: Plane
@@ -94,23 +94,25 @@ class Organelles:
 
     def _paint_reticulum(self, z: int, grey: Plane, section: Section) -> Plane:
         sheet = np.exp(-(((self._reticulum.plane(z) - 1.05) / 0.06) ** 2))
-        return grey * (1 - 0.38 * sheet * np.clip((section.depth - 5) / 3, 0, 1))
+        return np.asarray(grey * (1 - 0.38 * sheet * np.clip((section.depth - 5) / 3, 0, 1)))
 
     def _tubule_sites(self, section: Section) -> Sites:
         sites = np.rint(section.curves[self._tubules] + self._tubule_offsets).astype(np.intp)
         inside = _inside(sites, section.neurite.shape)
         sites, owner = sites[inside], self._owner[self._tubules[inside]]
-        return sites[section.neurite[tuple(sites.T)] == owner]
+        return np.asarray(sites[section.neurite[tuple(sites.T)] == owner])
 
-    def _vesicle_sites(self, section: Section, taken: npt.NDArray[np.bool_], bend: Plane) -> Sites:
+    def _vesicle_sites(
+        self, section: Section, taken: npt.NDArray[np.bool_], bend: Plane, rng: np.random.Generator
+    ) -> Sites:
         ny, nx = taken.shape
-        every = np.s_[3 : ny - 3 : VESICLE_SPACING, 3 : nx - 3 : VESICLE_SPACING]
-        sites = np.stack(np.mgrid[every], axis=-1).reshape(-1, 2)
-        sites = sites + self._rng.integers(-2, 3, sites.shape)
+        every = (np.arange(3, n - 3, VESICLE_SPACING) for n in (ny, nx))
+        sites = np.stack(np.meshgrid(*every, indexing="ij"), axis=-1).reshape(-1, 2)
+        sites = sites + rng.integers(-2, 3, sites.shape)
         at = tuple(sites.T)
         in_cloud = self._has_vesicles[section.neurite[at]] & (bend[at] > -0.15)  # noqa: PLR2004  # a share of the area
         free = (section.depth[at] > VESICLE_RADIUS + 2) & ~taken[at]
-        return sites[in_cloud & free & (self._rng.random(len(sites)) < 0.75)]  # noqa: PLR2004  # a share of places
+        return np.asarray(sites[in_cloud & free & (rng.random(len(sites)) < 0.75)])  # noqa: PLR2004  # a share of places
 
 
 def _stamp(grey: Plane, sites: Sites, radius: float, depth: Plane) -> Plane:
@@ -120,13 +122,13 @@ def _stamp(grey: Plane, sites: Sites, radius: float, depth: Plane) -> Plane:
     core = np.zeros(grey.shape, bool)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            shifted = sites + (dy, dx)
+            shifted = sites + np.array([dy, dx])
             at = tuple(shifted[_inside(shifted, grey.shape)].T)
             distance = np.hypot(dy, dx)
             ring[at] = np.maximum(ring[at], np.exp(-(((distance - radius + 1) / 0.9) ** 2)))
             core[at] |= distance < radius - 1
     ring *= depth > 2  # noqa: PLR2004  # membranes stay in sight
-    return np.where(core, LUMEN, grey) * (1 - 0.62 * ring) + MEMBRANE_TONE * 0.62 * ring
+    return np.asarray(np.where(core, LUMEN, grey) * (1 - 0.62 * ring) + MEMBRANE_TONE * 0.62 * ring)
 
 
 def _grow(curve: int, sections: int, rng: np.random.Generator) -> _Mitochondrion:
@@ -142,7 +144,7 @@ def _grow(curve: int, sections: int, rng: np.random.Generator) -> _Mitochondrion
 
 
 def _inside(sites: Sites, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    return np.all((sites >= 0) & (sites < shape), axis=1)
+    return np.asarray(np.all((sites >= 0) & (sites < shape), axis=1))
 
 
 def _window(centre: Plane, reach: float, shape: tuple[int, ...]) -> tuple[slice, ...]:

@@ -48,7 +48,7 @@ def _reduce(level: Level, factor_xyz: Triple, reduction: Reduction) -> Level:
 
 def mean(blocks: Voxels) -> Voxels:
     """The rounded mean along the first axis: for images."""
-    return np.rint(blocks.mean(axis=0, dtype=np.float32)).astype(blocks.dtype)
+    return np.asarray(np.rint(blocks.mean(axis=0, dtype=np.float32)).astype(blocks.dtype))
 
 
 def mode(blocks: Voxels) -> Voxels:
@@ -59,4 +59,4 @@ def mode(blocks: Voxels) -> Voxels:
         votes = (blocks == candidate).sum(axis=0, dtype=np.uint8)
         best[votes > most] = candidate[votes > most]
         np.maximum(most, votes, out=most)
-    return best
+    return np.asarray(best)

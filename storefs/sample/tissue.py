@@ -20,7 +20,7 @@ from storefs.sample.organelles import Organelles, Section
 Plane = npt.NDArray[np.float32]
 Voxels = npt.NDArray[Any]
 
-SEED = 6
+SEED = 4
 FIRST_ID = 720_575_940_600_000_000  # far beyond 2^53, where float64 skips numbers
 LAST_ID = 720_575_940_661_999_999
 AREA_OF_CURVE = 700  # in pixels of a section
@@ -49,7 +49,7 @@ def grow(shape: tuple[int, int, int], seed: int = SEED) -> Tissue:
     labels = np.empty(shape, np.uint64)
     for z in range(shape[0]):
         section = neurites.section(z)
-        image[z] = painter.paint(z, section)
+        image[z] = painter.paint(z, section, np.random.default_rng((seed, z)))
         labels[z] = neurites.ids[section.neurite]
     return Tissue(image, labels)
 
@@ -89,7 +89,7 @@ class _Neurites:
         gap = np.empty(self._shape, np.float32)
         for tile in _tiles(self._shape):
             nearest[tile], gap[tile] = self._nearest(path, y[tile], x[tile])
-        slope = np.hypot(*np.gradient(gap))
+        slope = np.hypot(*np.gradient(gap)).astype(np.float32)
         return Section(nearest, gap / (slope + np.float32(4)), self._unwarped(path, shift))
 
     def _nearest(self, path: Plane, y: Plane, x: Plane) -> tuple[npt.NDArray[np.int16], Plane]:
@@ -97,8 +97,8 @@ class _Neurites:
         near = self._near(path, y, x)
         path, weight, owner = path[near], self.weight[near], self.owner[near]
         # |p - q|^2 - w without the term |p|^2 that all curves share
-        terms = np.stack([-2 * path[:, 0], -2 * path[:, 1], (path**2).sum(1) - weight], axis=1)
-        power = terms @ np.stack([y.ravel(), x.ravel(), np.ones(y.size, np.float32)])
+        power = -2 * path[:, :1] * y.ravel() - 2 * path[:, 1:] * x.ravel()
+        power += (path**2).sum(1, keepdims=True) - weight[:, None]
         starts = np.flatnonzero(np.diff(owner, prepend=-1))
         nearest, gap = _two_nearest(np.split(power, starts[1:]))
         return owner[starts][nearest].reshape(y.shape).astype(np.int16), gap.reshape(y.shape)
@@ -109,7 +109,7 @@ class _Neurites:
         least = (np.maximum(0, np.maximum(low - path, path - high)) ** 2).sum(1) - self.weight
         most = (np.maximum(high - path, path - low) ** 2).sum(1) - self.weight
         by_neurite = np.minimum.reduceat(most, np.flatnonzero(np.diff(self.owner, prepend=-1)))
-        return least <= np.partition(by_neurite, 1)[1]
+        return np.asarray(least <= np.partition(by_neurite, 1)[1])
 
     def _unwarped(self, path: Plane, shift: list[Plane]) -> Plane:
         """The pixels that the warp takes to `path`, nearly."""
@@ -128,12 +128,12 @@ def _tiles(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
 
 def _two_nearest(bundles: list[Plane]) -> tuple[npt.NDArray[np.intp], Plane]:
     """For every column the bundle of rows with its smallest value, and how much greater the next bundle's is."""
-    first, *others = (bundle.min(axis=0) for bundle in bundles)
+    first, *others = (bundle.min(axis=0) if len(bundle) > 1 else bundle[0] for bundle in bundles)
     nearest = np.zeros(first.shape, np.intp)
     second = np.full_like(first, np.inf)
     for number, row in enumerate(others, 1):
         np.minimum(second, np.maximum(first, row), out=second)
-        nearest[row < first] = number
+        np.copyto(nearest, number, where=row < first)
         np.minimum(first, row, out=first)
     return nearest, second - first
 
@@ -171,7 +171,6 @@ class _Painter:
 
     def __init__(self, shape: tuple[int, int, int], neurites: _Neurites, rng: np.random.Generator) -> None:
         nz, ny, nx = shape
-        self._rng = rng
         self._tone = rng.normal(0, 9, len(neurites.ids)).astype(np.float32)
         self._organelles = Organelles(shape, neurites.weight, neurites.owner, rng)
         self._density = SmoothNoise(shape, (max(2, nz // 5), ny // 18 + 2, nx // 18 + 2), rng)
@@ -179,19 +178,19 @@ class _Painter:
         self._shade = SmoothNoise(shape, (2, 3, 3), rng)
         self._drift = rng.normal(0, 2.5, nz)
 
-    def paint(self, z: int, section: Section) -> npt.NDArray[np.uint8]:
-        """The grey values of section `z`."""
+    def paint(self, z: int, section: Section, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """The grey values of section `z`, with noise from `rng`."""
         grey = CYTOPLASM + self._tone[section.neurite] + 7 * self._mottle.plane(z)
-        grey = self._organelles.paint(z, grey, section)
+        grey = self._organelles.paint(z, grey, section, rng)
         density = self._density.plane(z)
         synapse = np.clip(3 * (density - 0.95), 0, 1)
         width = MEMBRANE * (1 + 0.25 * density) + 2.2 * synapse
         membrane = np.exp(-((section.depth / width) ** 2))
         grey = grey * (1 - 0.72 * membrane) + 22 * membrane
-        grain = self._rng.standard_normal(grey.shape, np.float32)
-        grey = _soften(grey + 30 * grain) + 5 * self._rng.standard_normal(grey.shape, np.float32)
+        grain = rng.standard_normal(grey.shape, np.float32)
+        grey = _soften(grey + 30 * grain) + 5 * rng.standard_normal(grey.shape, np.float32)
         grey += 6 * self._shade.plane(z) + self._drift[z]
-        return grey.clip(0, 255).astype(np.uint8)
+        return np.asarray(grey.clip(0, 255).astype(np.uint8))
 
 
 def _soften(plane: Plane) -> Plane:

@@ -6,10 +6,11 @@ import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import fsspec
+from fsspec import available_protocols
 
 from storefs.errors import UrlError
 from storefs.transport.files import FileTransport
+from storefs.transport.foreign import understood
 from storefs.transport.fsspec import FsspecTransport
 from storefs.transport.location import Location, parse_location
 from storefs.transport.objects import ObjectTransport
@@ -28,6 +29,8 @@ class Transports:
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
+        if not location.head and not location.tail and location.scheme in ("file", *_OBJECT_SCHEMES):
+            options = understood(location, options)
         self.options = options
         self._inner = _choose(location, options)
         self.url = self._inner.url
@@ -44,11 +47,13 @@ class Transports:
     def connect(self, url: str) -> Transports:
         """The transport of another volume; `url` absolute or relative to this one's. Raises UrlError."""
         target = self.location.join(url)
-        same_host = (target.scheme, target.root) == (self.location.scheme, self.location.root)
-        # headers may carry secrets meant for one host
-        return Transports(
-            target, self.options if same_host else replace(self.options, headers={}, query="", target_options={})
-        )
+        options = self.options
+        if (target.scheme, target.root, target.tail) != (self.location.scheme, self.location.root, self.location.tail):
+            # these may carry secrets meant for one host
+            options = replace(options, headers={}, query="", target_options={})
+        if target.scheme != self.location.scheme:
+            options = replace(options, secrets={}, profile=None, region=None, endpoint_url=None)
+        return Transports(target, options)
 
 
 def connect(address: str, options: TransportOptions) -> Transports:
@@ -57,11 +62,13 @@ def connect(address: str, options: TransportOptions) -> Transports:
 
 
 def _choose(location: Location, options: TransportOptions) -> FileTransport | ObjectTransport | FsspecTransport:
+    if location.head or location.tail:
+        return FsspecTransport(location, options)
     if location.scheme == "file":
         return FileTransport(location, options)
     if location.scheme in _OBJECT_SCHEMES:
         return ObjectTransport(location, options)
-    known = fsspec.available_protocols()
+    known = available_protocols()
     if location.scheme not in known:
         near = difflib.get_close_matches(location.scheme, ["file", *_OBJECT_SCHEMES, *known], 1)
         hint = f"; did you mean {near[0]}://?" if near else ""

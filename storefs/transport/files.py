@@ -52,7 +52,7 @@ class FileTransport:
             raise
         except PermissionError as error:
             raise Refused(f"not allowed to read this file: {error.strerror}", url=f"file://{path}") from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise TransportError(f"cannot read this file: {error}", url=f"file://{path}") from error
 
     def _list(self, path: str) -> frozenset[str]:
@@ -85,9 +85,11 @@ def _read(path: str, request: Get) -> Body | None:
 def _read_span(file: int, start: int, stop: int) -> bytes:
     if stop <= start:
         return b""
-    data = os.pread(file, stop - start, start)
+    if start:
+        os.lseek(file, start, os.SEEK_SET)
+    data = os.read(file, stop - start)
     while len(data) < stop - start:  # one read gives at most 2 GiB
-        more = os.pread(file, stop - start - len(data), start + len(data))
+        more = os.read(file, stop - start - len(data))
         if not more:
             break
         data += more

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import fsspec
+from fsspec.core import url_to_fs
 
-from storefs.errors import Refused, ServerFault, TimedOut, TooLong, TransportError, UrlError
+from storefs.errors import Refused, ServerFault, StorefsError, TimedOut, TooLong, UrlError
 from storefs.plan import Body, Get, Head, Names
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FsspecTransport:
-    """Reads through the fsspec filesystem that the location's scheme names."""
+    """Reads through the fsspec filesystem, or the chain of them, that the location names."""
 
     blocking = True
 
@@ -29,46 +30,48 @@ class FsspecTransport:
         """Address of the folder."""
         return self.location.url
 
-    def _filesystem(self) -> Any:  # noqa: ANN401  # fsspec is untyped
-        try:
-            # asked for anew each time: fsspec caches instances, and not across fork
-            return fsspec.filesystem(self.location.scheme, **self.options.target_options)
-        except (ImportError, ValueError, TypeError) as error:
-            raise UrlError(f"fsspec cannot open {self.location.scheme}://: {error}", url=self.url) from error
-
     async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer, fetched in a worker thread."""
         return await asyncio.to_thread(self.fetch, request)
 
     def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
-        """The answer; None where there is no such object. Raises Refused, TimedOut, ServerFault, TransportError."""
+        """The answer; None where there is no such object. Raises UrlError, Refused, TimedOut, ServerFault."""
         if isinstance(request, Names):
             return None
-        filesystem = self._filesystem()
-        root = f"{self.location.root}/" if self.location.root else ""
-        path = root + self.location.below(request.path)
-        url = f"{self.location.scheme}://{path}"
+        url = replace(self.location, path=self.location.below(request.path)).url
         try:
+            filesystem, path = self._filesystem(url)
             if isinstance(request, Head):
-                return Body(b"") if filesystem.isfile(path) else None
-            return Body(self._cat(filesystem, path, request))
+                return Body(b"") if filesystem.info(path)["type"] == "file" else None
+            return Body(_cat(filesystem, path, request, url))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
+        except StorefsError:
+            raise
         except PermissionError as error:
             if self.options.forbidden == "missing":
                 return None
             raise Refused(f"the filesystem refused this: {error}", url=url) from error
         except TimeoutError as error:
             raise TimedOut(f"no answer in time: {error}", url=url) from error
-        except (OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, TransportError):
-                raise
+        except Exception as error:  # filesystems raise anything at all
             raise ServerFault(f"the filesystem failed: {type(error).__name__}: {error}", url=url) from error
 
-    def _cat(self, filesystem: Any, path: str, request: Get) -> bytes:  # noqa: ANN401  # fsspec is untyped
-        if request.start is not None:
-            return bytes(filesystem.cat_file(path, start=request.start, end=request.stop))
-        data = bytes(filesystem.cat_file(path))
-        if request.limit is not None and len(data) > request.limit:
-            raise TooLong(f"{len(data)} bytes, more than the {request.limit} that this can take", url=self.url)
+    def _filesystem(self, url: str) -> tuple[Any, str]:
+        try:
+            # asked for anew each time: fsspec caches instances, and not across fork
+            return url_to_fs(url, **self.options.target_options)  # type: ignore[no-any-return]  # fsspec is untyped
+        except (ImportError, ValueError, TypeError) as error:
+            raise UrlError(f"fsspec cannot open this: {error}", url=self.url) from error
+
+
+def _cat(filesystem: Any, path: str, request: Get, url: str) -> bytes:  # noqa: ANN401  # fsspec is untyped
+    if request.start is not None and request.stop is not None:
+        data = bytes(filesystem.cat_file(path, start=request.start, end=request.stop))
+        if len(data) > request.stop - request.start:
+            raise ServerFault("the filesystem gave more bytes than were asked for", url=url)
         return data
+    data = bytes(filesystem.cat_file(path))
+    if request.limit is not None and len(data) > request.limit:
+        raise TooLong(f"the object has {len(data)} bytes, more than the {request.limit} that this can take", url=url)
+    return data

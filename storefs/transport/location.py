@@ -9,21 +9,28 @@ from urllib.parse import quote, unquote, urlsplit
 
 from storefs.errors import UrlError
 
-_ALIASES = {"gcs": "gs"}
+_ALIASES = {"gcs": "gs", "s3a": "s3", "local": "file"}
 _HTTP = ("http", "https")
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A folder of objects: `scheme`, `root` (host or bucket) and `path`, unescaped."""
+    """A folder of objects: `scheme`, `root` (host or bucket) and `path`, unescaped.
+
+    In a chained address, such as `simplecache::zip://path::s3://…`, `head` and `tail` are what stands around it.
+    """
 
     scheme: str
     root: str
     path: str
+    head: str = ""
+    tail: str = ""
 
     @property
     def url(self) -> str:
         """The address."""
+        if self.head or self.tail:
+            return f"{self.head}{replace(self, head='', tail='').url}{self.tail}"
         if self.scheme == "file":
             return f"file://{self.path}"
         path = quote(self.path, safe="/:@!$&'()*+,;=~") if self.scheme in _HTTP else self.path
@@ -50,10 +57,10 @@ class Location:
 
 def parse_location(address: str) -> Location:
     """The location that `address` names: a URL, or a path in the local file system. Raises UrlError."""
+    if "::" in address:
+        return _chained(address)
     scheme, found, rest = address.partition("://")
     if not found:
-        if "::" in address:
-            raise UrlError(f"a chained address belongs in front: {address!r}")
         return _local(address)
     scheme = _ALIASES.get(scheme.lower(), scheme.lower())
     if scheme == "file":
@@ -73,7 +80,18 @@ def parse_location(address: str) -> Location:
     return Location(scheme, root, path.strip("/"))
 
 
+def _chained(address: str) -> Location:
+    links = address.split("::")
+    at = next((i for i, link in enumerate(links) if "://" in link), len(links) - 1)
+    inner = parse_location(links[at])
+    return replace(
+        inner, head="".join(f"{link}::" for link in links[:at]), tail="".join(f"::{link}" for link in links[at + 1 :])
+    )
+
+
 def _local(path: str) -> Location:
+    if "\0" in path:
+        raise UrlError("the address has a null character in it")
     if not path:
         raise UrlError("the address is empty; it should look like precomputed://gs://bucket/path")
     return Location("file", "", posixpath.normpath(os.path.abspath(os.path.expanduser(path))))  # noqa: PTH100, PTH111  # text in, text out

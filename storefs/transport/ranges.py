@@ -12,6 +12,8 @@ from storefs.plan import Body
 
 MAX_GAP = 64 << 10
 MAX_MERGED = 8 << 20
+# tasks that waited for the same index wake one after the other
+_MIN_TURNS, _MAX_TURNS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class _Wanted:
 
 
 class RangeMerger:
-    """Collects the ranges that tasks of one event loop ask for in the same turn and fetches them merged."""
+    """Collects the ranges that tasks of one event loop ask for in the same few turns and fetches them merged."""
 
     def __init__(self, get_range: Callable[[str, int, int], Awaitable[Body | None]]) -> None:
         self._get_range = get_range
@@ -33,7 +35,7 @@ class RangeMerger:
         loop = asyncio.get_running_loop()
         waiting = self._collection(loop)
         if not waiting:
-            loop.call_soon(self._send, waiting)
+            loop.call_soon(self._turn, waiting, 0, 0)
         wanted = _Wanted(start, stop, loop.create_future())
         waiting[path].append(wanted)
         return await wanted.answer
@@ -44,6 +46,13 @@ class RangeMerger:
             self._waiting.paths = defaultdict(list)
             self._waiting.tasks = set()
         return self._waiting.paths  # type: ignore[no-any-return]  # thread locals are untyped
+
+    def _turn(self, waiting: defaultdict[str, list[_Wanted]], turns: int, before: int) -> None:
+        count = sum(map(len, waiting.values()))
+        if turns < _MIN_TURNS or (count > before and turns < _MAX_TURNS):
+            asyncio.get_running_loop().call_soon(self._turn, waiting, turns + 1, count)
+        else:
+            self._send(waiting)
 
     def _send(self, waiting: defaultdict[str, list[_Wanted]]) -> None:
         tasks: set[asyncio.Task[None]] = self._waiting.tasks

@@ -7,16 +7,40 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from time import time
 
-RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+from storefs.errors import TimedOut
+from storefs.transport.faults import Again
+
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 20.0
+_MOST_DOUBLINGS = 16
 LONGEST_RETRY_AFTER = 120.0
+# each of these has already cost the whole timeout
+MOST_TIMEOUTS = 2
 
 
 def delays(retries: int) -> Iterator[float]:
     """Seconds to wait before each retry: doubling, with jitter, so that many clients do not return at once."""
     for attempt in range(retries):
-        yield random.uniform(0.5, 1.0) * min(LONGEST_DELAY, FIRST_DELAY * 2**attempt)  # noqa: S311  # no secret
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt, _MOST_DOUBLINGS))
+        yield random.uniform(0.5, 1.0) * delay  # noqa: S311  # no secret
+
+
+class Patience:
+    """Counts the tries of one request: `left` more at most."""
+
+    def __init__(self, retries: int) -> None:
+        self.left = retries
+        self._delays = delays(retries)
+        self._timeouts = 0
+
+    def wait(self, again: Again, at_least: float = 0.0) -> float:
+        """Seconds to wait before the next try. Raises the fault where it is not worth one."""
+        self._timeouts += isinstance(again.fault, TimedOut)
+        delay = next(self._delays, None)
+        self.left -= 1
+        if delay is None or self._timeouts > MOST_TIMEOUTS:
+            raise again.fault from again.__cause__
+        return max(delay, at_least, again.wait)
 
 
 def retry_after(header: str | None) -> float:
@@ -30,4 +54,4 @@ def retry_after(header: str | None) -> float:
             seconds = parsedate_to_datetime(header).timestamp() - time()
         except ValueError:
             return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else 0.0

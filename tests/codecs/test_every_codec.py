@@ -21,7 +21,8 @@ from storefs_codecs.zarr_face import ZarrChunkCodec
 class Row:
     """One codec with one configuration.
 
-    `tolerance` is the loss allowed; `tells_size` says whether a payload of another extent is recognised.
+    `tolerance` is the loss allowed; `tells_size` says whether a payload of another extent is recognised; all sides
+    must be multiples of `unit`.
     """
 
     module: str
@@ -33,12 +34,14 @@ class Row:
     tolerance: float = 0
     library: str | None = None
     tells_size: bool = True
+    unit: int = 1
 
     def __str__(self) -> str:
         channels = "" if self.channels is None else f"-{self.channels}ch"
         return "-".join([self.name, self.dtype, *map(str, self.settings.values())]) + channels
 
     def shape(self, *zyx: int) -> tuple[int, ...]:
+        zyx = tuple(-(-n // self.unit) * self.unit for n in zyx)
         return zyx if self.channels is None else (self.channels, *zyx)
 
 
@@ -70,6 +73,7 @@ TABLE = [
         for dtype in ("uint32", "uint64")
         for c in (None, 2)
     ),
+    Row("dvid_label_block", "DvidLabelBlock", "uint64", "label", unit=8),
     *(Row("compresso", "Compresso", dtype, "label") for dtype in ("uint8", "uint16", "uint32", "uint64")),
     Row("compresso", "Compresso", "uint32", "label", channels=1),
     *(
@@ -251,7 +255,7 @@ def test_wrong_extent_is_refused(example):
 
 def test_single_voxel(example):
     """The smallest clipped chunk round-trips."""
-    voxel = example.chunk[(..., *(slice(1),) * 3)]
+    voxel = example.chunk[(..., *(slice(example.row.unit),) * 3)]
     payload = example.codec.encode_chunk(voxel)
     example.assert_same(example.codec.decode_chunk(payload, extent=voxel.shape), voxel)
 

@@ -4,42 +4,13 @@
    a block size could overflow it, and all loads and stores are free of alignment. Triples are in C order, z y x.
    Nothing here keeps state, so any number of threads may call at once. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(_WIN32)
-#define EXPORT __declspec(dllexport)
-#else
-#define EXPORT __attribute__((visibility("default")))
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "labels.h"
 
 enum { INTERFACE = 1 }; /* raise with every change of a signature below */
 enum { NO_SUCH_WIDTH = 1, VALUES_OUTSIDE, TABLE_OUTSIDE, INDEX_OUTSIDE, TOO_FAR, NO_MEMORY, MISUSE };
 
 static const uint64_t MAX_OFFSET = ((uint64_t)1 << 24) - 1;
 static const uint64_t FAR = (uint64_t)1 << 58; /* a voxel number no data can reach; times 32 it fits 64 bits */
-
-INLINE uint32_t load32(const uint8_t *at) {
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-INLINE void store32(uint8_t *at, uint32_t value) {
-    at[0] = (uint8_t)value;
-    at[1] = (uint8_t)(value >> 8);
-    at[2] = (uint8_t)(value >> 16);
-    at[3] = (uint8_t)(value >> 24);
-}
-
-INLINE uint64_t load_label(const uint8_t *at, const int size) {
-    return size == 4 ? load32(at) : load32(at) | (uint64_t)load32(at + 4) << 32;
-}
-
-INLINE void store_label(uint8_t *at, uint64_t label, const int size) {
-    store32(at, (uint32_t)label);
-    if (size == 8) store32(at + 4, (uint32_t)(label >> 32));
-}
 
 INLINE uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
@@ -240,11 +211,6 @@ EXPORT int storefs_cseg_decode(const uint8_t *data, uint64_t words, const uint64
 /* ---- encoding ---- */
 
 typedef struct {
-    uint64_t label;
-    uint32_t seen; /* its place in the order of first appearance */
-} Entry;
-
-typedef struct {
     uint64_t hash, place, words; /* words == 0: free */
 } Table;
 
@@ -259,36 +225,6 @@ typedef struct {
     uint8_t *out;
     uint64_t capacity, end; /* words */
 } Encoder;
-
-INLINE uint64_t mix(uint64_t h) {
-    h = (h ^ h >> 33) * 0xff51afd7ed558ccdu;
-    h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53u;
-    return h ^ h >> 33;
-}
-
-static uint64_t power_of_two(uint64_t at_least) {
-    uint64_t n = 1;
-    while (n < at_least) n <<= 1;
-    return n;
-}
-
-static int by_label(const void *a, const void *b) {
-    uint64_t p = ((const Entry *)a)->label, q = ((const Entry *)b)->label;
-    return (p > q) - (p < q);
-}
-
-static void sort_entries(Entry *entries, uint64_t n) {
-    if (n > 24) {
-        qsort(entries, (size_t)n, sizeof *entries, by_label);
-        return;
-    }
-    for (uint64_t i = 1; i < n; i++) {
-        Entry entry = entries[i];
-        uint64_t k = i;
-        for (; k && entries[k - 1].label > entry.label; k--) entries[k] = entries[k - 1];
-        entries[k] = entry;
-    }
-}
 
 INLINE int is_constant(const uint8_t *in, const int64_t strides[3], const Extent *e, const int size) {
     uint64_t first = load_label(in, size), differing = 0;

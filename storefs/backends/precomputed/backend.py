@@ -8,7 +8,8 @@ import numpy as np
 
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info, parse_json
-from storefs.backends.precomputed.sharding import compressed_morton, find_chunk
+from storefs.backends.precomputed.sharding import compressed_morton
+from storefs.backends.precomputed.shards import find_chunk
 from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy

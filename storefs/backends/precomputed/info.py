@@ -22,6 +22,8 @@ Triple = tuple[int, int, int]
 MAX_INFO_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 1 << 36
 MAX_DEPTH = 64  # of unknown keys, which are handed on and written as JSON again
+MAX_SIZE = 1 << 50  # zarr divides in floating point
+MAX_RESOLUTION = 1e100  # positions must not overflow either
 MAX_MESSAGE = 300
 MAX_SHOWN = 80
 MAX_INTEGER = 1 << 62
@@ -81,7 +83,7 @@ def parse_json(data: bytes | memoryview, url: str) -> Json:
     if text.lstrip()[:1] == "<":
         raise MetadataError("info is a web page (HTML or XML), not JSON: is the address right?", url=url)
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError as error:
         raise MetadataError("info is nested too deeply", url=url) from error
     except ValueError as error:
@@ -133,6 +135,8 @@ class _Parser:
         if math.prod(chunk_size) * channels * 8 > MAX_CHUNK_BYTES:
             self.fail(where, f"a chunk of {chunk_size} voxels and {channels} channels is impossibly big")
         size = self.triple(item, "size", where, minimum=0)
+        if max(size) > MAX_SIZE:
+            self.fail(f"{where}.size", f"expected at most 2^50 voxels along an axis, got {_shown(item['size'])}")
         sharding = None
         if item.get("sharding") is not None:
             if len(chunk_sizes) > 1:
@@ -186,8 +190,8 @@ class _Parser:
 
     def resolution(self, item: Json, where: str) -> tuple[float, float, float]:
         x, y, z = (self.number(n, f"{where}.resolution") for n in self.three(item, "resolution", where))
-        if not all(math.isfinite(n) and n > 0 for n in (x, y, z)):
-            self.fail(f"{where}.resolution", f"expected three positive numbers, got {_shown(item['resolution'])}")
+        if not all(0 < n <= MAX_RESOLUTION for n in (x, y, z)):
+            self.fail(f"{where}.resolution", f"expected three positive numbers of nm, got {_shown(item['resolution'])}")
         return x, y, z
 
     def chunk_sizes(self, item: Json, where: str) -> tuple[Triple, ...]:
@@ -266,6 +270,13 @@ class _Parser:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too big a number")
+    return number
 
 
 def _join(where: str, key: str) -> str:

@@ -24,11 +24,16 @@ Array = np.ndarray[Any, Any]
 
 def cases(root: Path, *names: str) -> Any:
     """Parametrise `name` over the cases below `root`, or over nothing where they are not there."""
-    found = list(names) or sorted(path.parent.name for path in root.glob("*/case.json"))
+    found = list(names) or case_names(root)
     if not (root.is_dir() and found):
         mark = pytest.mark.skip(reason=f"../shared/golden/{root.name} not found")
         return pytest.mark.parametrize("name", [pytest.param("", marks=mark)])
     return pytest.mark.parametrize("name", found)
+
+
+def case_names(root: Path) -> list[str]:
+    """Every case below `root`; none where it is not there."""
+    return sorted(path.parent.name for path in root.glob("*/case.json"))
 
 
 def case(root: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""A DVID server, version or instance as plans: describe it, read a chunk, ask whether a chunk exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from storefs.backends.dvid import calls
+from storefs.backends.dvid.info import Instance, is_voxels, parse_instance
+from storefs.backends.dvid.url import Address
+from storefs.backends.dvid.versions import Version, find_version
+from storefs.backends.dvid.voxels import Level, chunk_blocks, read_chunk
+from storefs.errors import MetadataError, Unsupported
+from storefs.grid import Grid
+from storefs.model import ArrayNode, ChunkId, Hierarchy
+from storefs.plan import Call
+
+if TYPE_CHECKING:
+    from storefs.plan import Plan
+
+_LEVEL = re.compile(r"(.+)_(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The options that bear on what is read."""
+
+    supervoxels: bool = False
+    roi: str | None = None
+    throttle: bool = False
+    chunk_shape: tuple[int, int, int] | None = None
+
+
+def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend]:
+    """What `address` names: an instance, all voxel instances of a version, or the repos of a server.
+
+    Raises NoSuchVolume, MetadataError, Unsupported, TransportError.
+    """
+    if not address.version:
+        repos = yield from calls.ask_json(Call(("api", "repos", "info")), url)
+        return DvidBackend(url, _server(url, repos), {})
+    version = yield from find_version(address.version, url)
+    if not address.instance:
+        return (yield from _describe_version(url, version, reading))
+    typename = version.require(address.instance, url)
+    if not is_voxels(typename):
+        raise Unsupported(f"{address.instance!r} is of type {typename}, which holds no voxels", url=url)
+    levels = yield from _levels(version, address.instance, "", reading, url)
+    return DvidBackend(url, _group(url, version, levels, address.instance, ""), {level.path: level for level in levels})
+
+
+def _describe_version(url: str, version: Version, reading: Reading) -> Plan[DvidBackend]:
+    groups: list[Hierarchy] = []
+    levels: dict[str, Level] = {}
+    for name, typename in sorted(version.instances.items()):
+        base = _LEVEL.fullmatch(name)
+        if not is_voxels(typename) or (base and version.instances.get(base.group(1)) == typename):
+            continue
+        found = yield from _levels(version, name, name, reading, url)
+        groups.append(_group(url, version, found, name, name))
+        levels |= {level.path: level for level in found}
+    attributes = _attributes(url, version) | {"instances": dict(version.instances)}
+    return DvidBackend(url, Hierarchy(version.alias or version.uuid, (), attributes, "", tuple(groups)), levels)
+
+
+def _levels(version: Version, name: str, path: str, reading: Reading, url: str) -> Plan[list[Level]]:
+    """The scales of an instance: the server's own, or sibling instances `name_1`, `name_2` and so on."""
+    first = yield from _instance(version, name, url)
+    members = [(first, scale) for scale in range(first.max_scale + 1)]
+    while not first.is_label and version.instances.get(f"{name}_{len(members)}") == first.typename:
+        sibling = yield from _instance(version, f"{name}_{len(members)}", url)
+        members.append((sibling, 0))
+    return [
+        _level(first, instance, scale, number, version, path, reading, url)
+        for number, (instance, scale) in enumerate(members)
+    ]
+
+
+def _level(
+    first: Instance,
+    instance: Instance,
+    scale: int,
+    number: int,
+    version: Version,
+    path: str,
+    reading: Reading,
+    url: str,
+) -> Level:
+    try:
+        blocks = chunk_blocks(instance, reading.chunk_shape)
+    except ValueError as error:
+        raise MetadataError(str(error), url=url) from error
+    # some sites leave the first level's voxel size on all levels: the name tells the factor
+    unset = number > 0 and (scale > 0 or instance.voxel_size == first.voxel_size)
+    return Level(
+        instance=instance,
+        uuid=version.uuid,
+        path=f"{path}/{number}" if path else str(number),
+        scale=scale,
+        factor=2**number if unset else 1,
+        chunk_blocks=blocks,
+        supervoxels=reading.supervoxels,
+        roi=reading.roi,
+        throttle=reading.throttle,
+    )
+
+
+def _instance(version: Version, name: str, url: str) -> Plan[Instance]:
+    document = yield from calls.ask_json(Call(calls.node(version.uuid, name, "info")), url)
+    return parse_instance(document, url)
+
+
+def _group(url: str, version: Version, levels: list[Level], name: str, path: str) -> Hierarchy:
+    attributes = _attributes(url, version) | {"info": levels[0].instance.document}
+    return Hierarchy(name, tuple(level.node() for level in levels), attributes, path)
+
+
+def _attributes(url: str, version: Version) -> dict[str, Any]:
+    return {"source": url, "format": "dvid", "resolved_uuid": version.uuid, "locked": version.locked}
+
+
+def _server(url: str, repos: object) -> Hierarchy:
+    if not isinstance(repos, dict):
+        raise MetadataError(f"repos/info: expected an object, got {repos!r}", url=url)
+    groups = [_repo(root, item) for root, item in sorted(repos.items()) if isinstance(item, dict)]
+    return Hierarchy("dvid", (), {"source": url, "format": "dvid"}, "", tuple(groups))
+
+
+def _repo(root: str, item: Mapping[str, Any]) -> Hierarchy:
+    nodes: Mapping[str, Any] = (item.get("DAG") or {}).get("Nodes") or {}
+    uuids = {node.get("VersionID"): uuid for uuid, node in nodes.items()}
+    versions = tuple(
+        Hierarchy(uuid, (), _version_attributes(node, uuids), f"{root}/{uuid}") for uuid, node in nodes.items()
+    )
+    instances = {
+        name: (instance.get("Base") or {}).get("TypeName")
+        for name, instance in (item.get("DataInstances") or {}).items()
+    }
+    attributes = {"alias": item.get("Alias"), "description": item.get("Description"), "instances": instances}
+    return Hierarchy(root, (), attributes, root, versions)
+
+
+def _version_attributes(node: Mapping[str, Any], uuids: Mapping[Any, str]) -> dict[str, Any]:
+    return {
+        "branch": node.get("Branch") or "master",
+        "locked": node.get("Locked"),
+        "note": node.get("Note"),
+        "parents": [uuids.get(parent) for parent in node.get("Parents") or []],
+        "children": [uuids.get(child) for child in node.get("Children") or []],
+    }
+
+
+class DvidBackend:
+    """A described DVID address; `levels` are its arrays by path."""
+
+    def __init__(self, url: str, hierarchy: Hierarchy, levels: Mapping[str, Level]) -> None:
+        self.url = url
+        self.hierarchy = hierarchy
+        self.levels = levels
+
+    def _node(self, chunk: ChunkId) -> ArrayNode:
+        return self.hierarchy.arrays_by_path[chunk.array]
+
+    def name(self, chunk: ChunkId) -> str:
+        """Instance, scale and first voxel (x, y, z) of the chunk."""
+        level = self.levels[chunk.array]
+        node = self._node(chunk)
+        start = Grid(node.shape, node.chunk_shape).origin(chunk.index)[-3:][::-1]
+        x, y, z = (o + s for o, s in zip(level.origin, start, strict=True))
+        scale = f" scale {level.scale}" if level.scale else ""
+        return f"{level.instance.name}{scale} at voxel {x},{y},{z}"
+
+    def read(self, chunk: ChunkId) -> Plan[bytes | None]:
+        """The chunk's voxels; None where no block of it is stored. Raises TransportError, DecodeError."""
+        node = self._node(chunk)
+        z, y, x = chunk.index[-3:]
+        extent = Grid(node.shape, node.chunk_shape).extent(chunk.index)
+        return (yield from read_chunk(self.levels[chunk.array], (x, y, z), extent, self.url))
+
+    def exists(self, chunk: ChunkId) -> Plan[bool]:
+        """Whether any block of the chunk is stored."""
+        return (yield from self.read(chunk)) is not None

@@ -1,0 +1,157 @@
+"""Making repositories, versions and data instances: plans, and the settings that DVID understands.
+
+A server takes settings as text only and ignores those it does not know, so all of them are made and checked here.
+None of these requests is sent twice: the answer to a second would be that the thing exists already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from storefs.backends.dvid import calls
+from storefs.backends.dvid.info import IMAGE_TYPES, LABEL_TYPES
+from storefs.backends.dvid.part import ask
+from storefs.errors import MetadataError
+from storefs.plan import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from storefs.plan import Plan
+
+Triple = tuple[int, int, int]
+
+RESERVED = ("log", "branch", "note", "commit", "newversion", "status", "tag")
+RENAMED = {
+    "grayscale8": "uint8blk",
+    "uint8": "uint8blk",
+    "labels32": "uint32blk",
+    "labels64": "labelmap",
+    "rgba8": "rgba8blk",
+}
+_LABEL_UNIT = 16
+_MOST_BACKGROUND = 255
+_MOST_LEVELS = 255
+_AXES = 3
+
+
+def instance_settings(
+    typename: str,
+    name: str,
+    *,
+    block_size: Sequence[int] | None = None,
+    voxel_size: Sequence[float] | None = None,
+    voxel_units: Sequence[str] | str | None = None,
+    min_point: Sequence[int] | None = None,
+    max_point: Sequence[int] | None = None,
+    background: int | None = None,
+    versioned: bool = True,
+    compression: str | None = None,
+    checksum: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    indexed_labels: bool | None = None,
+    max_downres_level: int | None = None,
+    source: str | None = None,
+    tile_format: str | None = None,
+) -> dict[str, str]:
+    """The settings of a new instance as DVID wants them; triples are x, y, z, `max_point` is inclusive.
+
+    Raises ValueError for what the server would refuse, or take and regret.
+    """
+    if typename in RENAMED:
+        raise ValueError(f"type {typename!r} is gone; DVID now calls it {RENAMED[typename]!r}")
+    if not name or "/" in name or name in RESERVED:
+        raise ValueError(f"{name!r} cannot name a data instance: not empty, no slash, none of {', '.join(RESERVED)}")
+    settings = {"typename": typename, "dataname": name}
+    if block_size is not None:
+        settings["BlockSize"] = _numbers("block_size", block_size, least=1)
+        if typename in ("labelmap", "labelarray") and any(n % _LABEL_UNIT for n in block_size):
+            raise ValueError(f"block_size of a {typename} must be multiples of {_LABEL_UNIT}, got {tuple(block_size)}")
+    if voxel_size is not None:
+        settings["VoxelSize"] = _numbers("voxel_size", voxel_size, least=1e-9)
+    if voxel_units is not None:
+        units = [voxel_units] * _AXES if isinstance(voxel_units, str) else list(voxel_units)
+        settings["VoxelUnits"] = ",".join(units)
+    if (min_point is None) != (max_point is None):
+        raise ValueError("min_point and max_point are given together or not at all")
+    if min_point is not None and max_point is not None:
+        settings["MinPoint"] = _numbers("min_point", min_point)
+        settings["MaxPoint"] = _numbers("max_point", max_point)
+    if background is not None:
+        settings["Background"] = _small("background", background, _MOST_BACKGROUND)
+    if not versioned:
+        settings["versioned"] = "false"
+    if compression and compression.startswith("jpeg:"):
+        raise ValueError(f"compression {compression!r}: the quality cannot be chosen, write 'jpeg'")
+    if typename == "labelmap" and compression and not compression.startswith("gzip"):
+        raise ValueError(f"a labelmap stored with {compression} cannot be read block by block: leave it at gzip")
+    if max_downres_level is not None:
+        settings["MaxDownresLevel"] = _small("max_downres_level", max_downres_level, _MOST_LEVELS)
+    if indexed_labels is not None:
+        settings["IndexedLabels"] = str(indexed_labels).lower()
+    if tags:
+        settings["Tags"] = ",".join(f"{key}={value}" for key, value in tags.items())
+    more = {"Compression": compression, "Checksum": checksum, "Source": source, "Format": tile_format}
+    return settings | {key: value for key, value in more.items() if value}
+
+
+def create_instance(url: str, uuid: str, settings: Mapping[str, str]) -> Plan[None]:
+    """A new data instance in the repository that holds `uuid`; see `instance_settings`.
+
+    Extents among the settings are posted as well, as the server forgets those at the first write. Raises
+    NoSuchVolume, TransportError with the server's words (a locked version, a name that exists).
+    """
+    body = calls.to_json(dict(settings))
+    yield from ask(Call(calls.repo(uuid, "instance"), method="POST", body=body, repeatable=False), url)
+    kept = settings["typename"] in IMAGE_TYPES or settings["typename"] in LABEL_TYPES
+    if kept and "MinPoint" in settings and settings["typename"] != "labelblk":
+        low, high = ([int(n) for n in settings[key].split(",")] for key in ("MinPoint", "MaxPoint"))
+        yield from post_extents(url, uuid, settings["dataname"], low, high)
+
+
+def post_extents(url: str, uuid: str, name: str, min_point: Sequence[int], max_point: Sequence[int]) -> Plan[None]:
+    """Say where the voxels of a version lie; `max_point` (x, y, z) is inclusive. Replaces what was said before."""
+    low, high = ([int(n) for n in point] for point in (min_point, max_point))
+    if len(low) != _AXES or len(high) != _AXES or any(a > b for a, b in zip(low, high, strict=True)):
+        raise ValueError(f"extents {low} to {high}: expected two corners x, y, z, the lower first")
+    body = calls.to_json({"MinPoint": low, "MaxPoint": high})
+    yield from ask(Call(calls.node(uuid, name, "extents"), method="POST", body=body), url)
+
+
+def create_repo(url: str, alias: str = "", description: str = "", root: str | None = None) -> Plan[str]:
+    """A new repository; gives the uuid of its root. Raises TransportError with the server's words."""
+    given = {"alias": alias, "description": description} | ({"root": root} if root else {})
+    return (yield from _made(url, ("api", "repos"), given, "root"))
+
+
+def new_child(
+    url: str, uuid: str, *, branch: str | None = None, note: str = "", new_uuid: str | None = None
+) -> Plan[str]:
+    """An open child of the committed version `uuid`, on its branch or a new one; gives the child's uuid.
+
+    Raises NoSuchVolume, TransportError with the server's words.
+    """
+    given = {"branch": branch, "note": note, "uuid": new_uuid}
+    path = ("api", "node", uuid, "branch" if branch else "newversion")
+    return (yield from _made(url, path, {key: value for key, value in given.items() if value}, "child"))
+
+
+def _made(url: str, path: tuple[str, ...], given: dict[str, Any], key: str) -> Plan[str]:
+    reply = yield from ask(Call(path, method="POST", body=calls.to_json(given), repeatable=False), url)
+    answer = calls.parse_json(reply.data, "/".join(path), url)
+    if not isinstance(answer, dict) or not isinstance(answer.get(key), str):
+        raise MetadataError(f"{'/'.join(path)}: expected {key}, got {answer!r}", url=url)
+    return str(answer[key])
+
+
+def _numbers(what: str, values: Sequence[float], least: float | None = None) -> str:
+    if len(values) != _AXES or (least is not None and any(n < least for n in values)):
+        bound = "" if least is None else f" of at least {least:g}"
+        raise ValueError(f"{what}: expected three numbers x, y, z{bound}, got {tuple(values)}")
+    return ",".join(f"{n:.15g}" for n in values)
+
+
+def _small(what: str, value: int, most: int) -> str:
+    if not 0 <= value <= most:
+        raise ValueError(f"{what}: expected 0 to {most}, got {value}")
+    return str(value)

@@ -1,0 +1,97 @@
+"""Summaries on the terminal: a table of scales, a tree of arrays. Plain text where the output is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from storefs.summary import count_text, number_text, size_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from storefs.summary import ScaleSummary, VolumeSummary
+
+NM_IN_UM = 1000
+
+
+def info(volume: VolumeSummary) -> RenderableType:
+    """Of every group with arrays its facts, then one row a scale; columns go along the axes as they are shown."""
+    parts: list[RenderableType] = [_unwrapped(volume.url)]
+    shown = [group for group in volume.walk() if group.scales]
+    for group in shown:
+        if group.path:
+            parts += ["", _unwrapped(group.path)]
+        parts += [_facts(group), "", _scales(group)]
+        parts += [
+            Text(f"scale {scale.path} cannot be read: {scale.unsupported}", style="red")
+            for scale in group.scales
+            if scale.unsupported
+        ]
+    return Group(*parts, *([] if shown else ["no arrays"]))
+
+
+def tree(volume: VolumeSummary, parent: Tree | None = None) -> Tree:
+    """The zarr hierarchy as it will be opened."""
+    count = len(volume.scales)
+    facts = f"  {volume.format}, {count} scale{'s' * (count != 1)}" if count else ""
+    label = _unwrapped(volume.name or volume.path or "/", facts)
+    branch = Tree(label) if parent is None else parent.add(label)
+    for scale in volume.scales:
+        voxel = " x ".join(map(number_text, _space(volume, scale.voxel_nm)))
+        details = [scale.dtype, _encoding(scale), f"{voxel} nm", size_text(scale.nbytes)]
+        name = scale.path.rpartition("/")[2]
+        branch.add(_unwrapped(name, f"  ({', '.join(map(str, scale.shape))})  {', '.join(details)}"))
+    for group in volume.groups:
+        tree(group, branch)
+    return branch
+
+
+def _unwrapped(name: str, rest: str = "") -> Text:
+    return Text.assemble((name, "bold"), rest, no_wrap=True, overflow="ignore")
+
+
+def _facts(volume: VolumeSummary) -> Table:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    finest = volume.scales[0]
+    channels = f", {volume.channels} channels" if volume.channels > 1 else ""
+    what = f"{volume.format} {volume.type or 'volume'}, {volume.dtype}{channels}"
+    facts.add_row("what", Text(f"{what}, {count_text(finest.voxels)} voxels"))
+    stored: dict[str, list[str]] = {}
+    for scale in volume.scales:
+        stored.setdefault(_encoding(scale), []).append(scale.path)
+    for encoding, paths in stored.items():
+        where = f"  (scale {', '.join(paths)})" if len(stored) > 1 else ""
+        facts.add_row("stored", Text(encoding + where))
+    size = zip(volume.axes, finest.shape, finest.voxel_nm, strict=True)
+    extent = ", ".join(f"{axis} {n * nm / NM_IN_UM:.4g}" for axis, n, nm in size if axis != "c")
+    facts.add_row("extent", f"{extent} \N{MICRO SIGN}m")
+    facts.add_row("order", f"{' '.join(volume.axes)} in every column below")
+    return facts
+
+
+def _scales(volume: VolumeSummary) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
+    for name in ("scale", "shape", "chunks", "voxel nm", "offset", "size"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for scale in volume.scales:
+        along = (scale.shape, scale.chunks, _space(volume, scale.voxel_nm), _space(volume, scale.first_voxel))
+        columns = (" ".join(map(number_text, numbers)) for numbers in along)
+        table.add_row(scale.path, *columns, size_text(scale.nbytes))
+    return table
+
+
+def _encoding(scale: ScaleSummary) -> str:
+    block = scale.encoding_options.get("block_size")
+    detail = f" ({'x'.join(map(str, block))} blocks)" if block else ""
+    return f"{scale.encoding}{detail}{', sharded' if scale.sharded else ''}"
+
+
+def _space(volume: VolumeSummary, along: tuple[float, ...]) -> list[float]:
+    return [number for number, axis in zip(along, volume.axes, strict=True) if axis != "c"]
