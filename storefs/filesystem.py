@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
@@ -17,12 +16,12 @@ from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from storefs.errors import MetadataError, NoSuchVolume, Refused, TransportError, Unsupported, UrlError
+from storefs.errors import NoSuchVolume, TransportError, Unsupported, UrlError
 from storefs.mapper import VolumeMap
 from storefs.options import picklable, read_options, split_query
+from storefs.volumes import DOCUMENTS, Volumes
 
 if TYPE_CHECKING:
-    from storefs.errors import StorefsError
     from storefs.options import Reader
     from storefs.source import Source
 
@@ -30,11 +29,6 @@ T = TypeVar("T")
 Payload = bytes | memoryview
 Entry = dict[str, Any]
 
-_DOCUMENTS = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-_DOCUMENT = "|".join(re.escape(name) for name in _DOCUMENTS)
-# what may follow a volume's address: a document, or an array and in it a document or (part of) a chunk key
-_KEY = re.compile(rf"(?:{_DOCUMENT})?|\d+(?:/(?:{_DOCUMENT}))?|\d+(?:/c)?(?:/\d+)*")
-_DEEPEST_KEY = 8
 _FSSPEC_OPTIONS = (
     "asynchronous",
     "loop",
@@ -75,8 +69,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
             options["target_options"] = target_options
         read_options(options, self.own_options)
         self.options = options
-        self._sources: dict[str, Source] = {}
-        self._opening: dict[str, Source] = {}
+        self._volumes = Volumes(lambda address: self.open_source(address, self.options))
 
     def open_source(self, address: str, options: Mapping[str, Any]) -> Source:
         """The Source of the volume at `address`."""
@@ -127,28 +120,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         """The volume that `path` lies in, and the zarr key. Raises NoSuchVolume, MetadataError, TransportError."""
         text = self._strip_protocol(path)
         address = f"{self.target_protocol}://{text}" if self.target_protocol and "://" not in text else text
-        candidates = list(_splits(address))
-        for root, key in candidates:
-            if root in self._sources:
-                return self._sources[root], key
-        failures: list[StorefsError] = []
-        for root, key in candidates:
-            # shared by all that come while it is being opened
-            source = self._sources.get(root) or self._opening.get(root) or self.open_source(root, self.options)
-            self._opening.setdefault(root, source)
-            try:
-                await source.open_async()
-            except (NoSuchVolume, MetadataError, Refused) as error:
-                failures.append(error)  # such as the folder above, or a bucket's root
-                continue
-            finally:
-                self._opening.pop(root, None)
-            return self._sources.setdefault(root, source), key
-        for known, source in self._sources.items():
-            if address.startswith(f"{known}/"):
-                return source, address[len(known) + 1 :]  # a name that means nothing in that volume
-        telling = [error for error in failures if not isinstance(error, NoSuchVolume)]
-        raise (telling + failures + [NoSuchVolume("this names no volume", url=address)])[0]
+        return await self._volumes.resolve(address)
 
     async def _volume_of(self, path: str) -> tuple[Source, str]:
         try:
@@ -236,7 +208,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         return entries if detail else [entry["name"] for entry in entries]
 
     async def _entry(self, source: Source, key: str, name: str) -> Entry:
-        if key.endswith(_DOCUMENTS):
+        if key.endswith(DOCUMENTS):
             return _file(name, len(await source.get(key) or b""))
         return _file(name, None) if await source.is_leaf(key) else _folder(name)
 
@@ -327,17 +299,6 @@ def _file(name: str, size: int | None) -> Entry:
 
 def _folder(name: str) -> Entry:
     return {"name": name, "size": 0, "type": "directory"}
-
-
-def _splits(address: str) -> Iterator[tuple[str, str]]:
-    """Every way to read `address` as a volume followed by a key, the longest key first."""
-    scheme, found, rest = address.rpartition("://")
-    parts = rest.split("/")
-    for length in range(min(_DEEPEST_KEY, len(parts) - 1), -1, -1):
-        key = "/".join(parts[len(parts) - length :])
-        root = scheme + found + "/".join(parts[: len(parts) - length])
-        if _KEY.fullmatch(key) and root and not root.endswith(_DOCUMENTS):
-            yield root, key
 
 
 def _restore(kind: type[VirtualFileSystem], options: Mapping[str, Any]) -> VirtualFileSystem:

@@ -341,6 +341,18 @@ def test_demo_notices_wrong_voxels(name, tmp_path, monkeypatch, capsys):
     assert "differ" in capsys.readouterr().err
 
 
+def test_demo_writes_over_nothing_but_an_earlier_demo(small_demo, tmp_path, capsys):
+    """The demo may be run twice in one folder; a layer of somebody's own is left alone."""
+    assert cli.main(["demo", str(tmp_path)]) == 0
+    assert cli.main(["demo", str(tmp_path)]) == 0
+    info = tmp_path / "labels" / "info"
+    info.write_text(json.dumps(HUGE))
+    capsys.readouterr()
+    assert cli.main(["demo", str(tmp_path)]) == 1
+    assert "holds something else already" in " ".join(capsys.readouterr().err.split())
+    assert json.loads(info.read_text()) == HUGE
+
+
 def test_demo_into_a_place_that_cannot_be_written(small_demo, tmp_path, capsys):
     """A file in the way is told in words."""
     (tmp_path / "taken").write_text("")

@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from storefs.backends.precomputed.url import OPTIONS
 from storefs.cli import main
 from storefs.demo import run_demo
+from storefs.options import COMMON
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -156,3 +158,11 @@ def test_a_backends_readme_names_its_files(readme):
     text = readme.read_text(encoding="utf-8")
     modules = [path.name for path in readme.parent.glob("*.py") if path.name != "__init__.py"]
     assert [name for name in modules if f"`{name}`" not in text] == []
+
+
+def test_every_option_is_in_the_readme():
+    """The README's table of options has all that an address of a precomputed volume takes."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| Option | Values") : text.index("## Credentials")]
+    named = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))))
+    assert named == COMMON.keys() | OPTIONS.keys()

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from storefs.sample.layer import Format, write_layer
+from storefs.sample.layer import Format, refuse_foreign, write_layer
 from storefs.sample.pyramid import Level, build_pyramid, mean, mode
 from storefs.sample.tissue import grow
 
@@ -47,8 +47,11 @@ class Sample:
 def write_sample(folder: Path | str, shape: tuple[int, int, int] = SHAPE) -> Sample:
     """Write `folder/image` (jpeg) and `folder/labels` (compressed_segmentation), three scales of 8 x 8 x 40 nm each.
 
-    `shape` is zyx. The same shape always gives the same voxels.
+    `shape` is zyx. The same shape always gives the same voxels. Raises FileExistsError rather than write over anything
+    but an earlier sample.
     """
+    for name in ("image", "labels"):
+        refuse_foreign(Path(folder) / name)
     started = time.perf_counter()
     tissue = grow(shape)
     grown = time.perf_counter()

@@ -18,6 +18,7 @@ from storefs.grid import Grid
 if TYPE_CHECKING:
     from storefs.sample.pyramid import Level, Triple
 
+MADE_BY = "storefs sample"
 INFO_KEYS = {"quality": "jpeg_quality", "block_size": "compressed_segmentation_block_size", "level": "png_level"}
 
 
@@ -31,13 +32,18 @@ class Format:
 
 
 def write_layer(folder: Path, levels: list[Level], chunk_xyz: Triple, stored: Format) -> int:
-    """Write `levels`, finest first, in chunks of `chunk_xyz`, edge chunks clipped; gives the bytes written."""
+    """Write `levels`, finest first, in chunks of `chunk_xyz`, edge chunks clipped; gives the bytes written.
+
+    Raises FileExistsError rather than write over what is no such layer.
+    """
+    refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     info = {
         "@type": "neuroglancer_multiscale_volume",
         "type": stored.kind,
         "data_type": levels[0].voxels.dtype.name,
         "num_channels": 1,
+        "made_by": MADE_BY,
         "scales": [_scale(level, chunk_xyz, stored) for level in levels],
     }
     size = (folder / "info").write_text(json.dumps(info, indent=1))
@@ -47,6 +53,17 @@ def write_layer(folder: Path, levels: list[Level], chunk_xyz: Triple, stored: Fo
         for name, payload in _chunks(level, chunk_xyz, stored):
             size += (scale / name).write_bytes(payload)
     return size
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise FileExistsError where `folder` holds anything but a layer written here."""
+    info = folder / "info"
+    if (
+        folder.exists()
+        and any(folder.iterdir())
+        and not (info.is_file() and MADE_BY in info.read_text(errors="replace"))
+    ):
+        raise FileExistsError(f"{folder} holds something else already: name another folder")
 
 
 def _key(level: Level) -> str:

@@ -61,11 +61,12 @@ class NeedsHttp(Signal):
 
 
 class Denied(Signal):
-    """401, 403 or 407: other credentials may help."""
+    """401, 403 or 407: other credentials may help. `note` says what is wrong with those at hand."""
 
-    def __init__(self, status: int, url: str) -> None:
-        super().__init__(Refused(f"the server refused this ({status})", url=url))
+    def __init__(self, status: int, url: str, note: str = "") -> None:
+        super().__init__(Refused(f"the server refused this ({status}) {note}".rstrip(), url=url))
         self.status = status
+        self.note = short(note)
 
 
 class WrongRegion(Signal):
@@ -98,17 +99,17 @@ def judge_aiohttp(error: Exception, url: str, timeout: float) -> TransportError 
     if isinstance(error, TimeoutError):
         return Again(timed_out(url, timeout))
     if isinstance(error, aiohttp.ClientSSLError):
-        return TransportError(f"no safe connection: {_short(str(error))}", url=url)
+        return TransportError(f"no safe connection: {short(str(error))}", url=url)
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.errno or 0
         why = os.strerror(number) if number > 0 else error.strerror or type(error.os_error).__name__
-        return Again(ServerFault(f"no connection: {_short(why)}", url=url))
+        return Again(ServerFault(f"no connection: {short(why)}", url=url))
     if isinstance(error, aiohttp.InvalidURL | ValueError):
         return TransportError("this address cannot be asked for", url=url)
     if isinstance(error, aiohttp.TooManyRedirects):
         return ServerFault("the server redirects without end", url=url)
     if isinstance(error, aiohttp.ClientResponseError):
-        return Again(ServerFault(f"the answer is broken: {_short(error.message)}", url=url))
+        return Again(ServerFault(f"the answer is broken: {short(error.message)}", url=url))
     if isinstance(error, aiohttp.ClientPayloadError):
         return Again(ServerFault("the body is cut short or broken", url=url))
     return Again(ServerFault(f"the connection broke: {type(error).__name__}", url=url))
@@ -132,9 +133,9 @@ def judge_obstore(  # noqa: PLR0911  # one line a kind
     if isinstance(error, PermissionDeniedError):
         return Denied(403, url)
     if isinstance(error, UnauthenticatedError):
-        return Denied(401, url)
+        return Denied(401, url, line.rpartition("credential provider: ")[2])
     if isinstance(error, NotSupportedError | InvalidPathError | ValueError) or "Header missing" in line:
-        return NeedsHttp(ServerFault(f"this cannot be read: {_short(line)}", url=url))
+        return NeedsHttp(ServerFault(f"this cannot be read: {short(line)}", url=url))
     if "without LOCATION" in line:
         return WrongRegion(elsewhere(url))
     if "kind: Timeout" in debug or "TimedOut" in debug:
@@ -164,15 +165,16 @@ def _detail(text: str) -> str:
     code = _CODE.search(body)
     if code:
         return f"{reason} ({code.group(1)})"
-    return reason if body.lstrip()[:1] in ("<", "") else _short(f"{reason}: {body}")
+    return reason if body.lstrip()[:1] in ("<", "") else short(f"{reason}: {body}")
 
 
 def _reason(line: str, debug: str) -> str:
     """The telling part of an obstore message: no address, no debug dump."""
     found = _REASON.findall(debug)
-    return _short(found[-1] if found else line.rpartition(" - ")[2])
+    return short(found[-1] if found else line.rpartition(" - ")[2])
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """`text` on one line, cut where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_DETAIL else f"{text[: _LONGEST_DETAIL - 1]}…"

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from storefs.errors import Refused
 from storefs.transport.credentials import Access, escaped, make_store
+from storefs.transport.faults import Denied
 
 if TYPE_CHECKING:
     from storefs.transport.location import Location
@@ -59,7 +59,7 @@ def found(location: Location, options: TransportOptions) -> Access | str:
             if not credentials.valid:
                 credentials.refresh(request)
         except GoogleAuthError as error:
-            raise Refused(f"the Google credentials cannot be refreshed: {error}", url=location.url) from None
+            raise Denied(401, location.url, f"they cannot be refreshed: {error}") from None
         return base + escaped(path), {"Authorization": f"Bearer {credentials.token}"}
 
     def store() -> Any:  # noqa: ANN401  # obstore is loaded late

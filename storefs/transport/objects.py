@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from fsspec.asyn import get_loop
@@ -105,6 +105,7 @@ class ObjectTransport:
                 body = await self._ask_along(way, request, path)
             except Denied as refusal:
                 denied = refusal
+                way.note = refusal.note
                 if self._hides(way, refusal):
                     return None
             else:
@@ -122,10 +123,13 @@ class ObjectTransport:
         # headers may be secrets, and obstore hands them on where it is redirected
         if os.getpid() != _IMPORTED_IN or way.plain_http or self.options.query or self.options.headers:
             return await way.http.fetch_async(request, path)
+        store = way.store()
+        if store is None:
+            return await way.http.fetch_async(request, path)
         patience = Patience(self.options.retries)
         while True:
             try:
-                return await self._ask_obstore(way, request, path)
+                return await self._ask_obstore(store, request, path)
             except NeedsHttp:
                 way.misfits += 1
                 way.plain_http = way.misfits >= _MISFITS_UNTIL_HTTP
@@ -137,8 +141,7 @@ class ObjectTransport:
                     way.plain_http = True
                     return await way.http.fetch_async(request, path)
 
-    async def _ask_obstore(self, way: Way, request: Get | Head, path: str) -> Body | None:
-        store = way.access.store
+    async def _ask_obstore(self, store: Any, request: Get | Head, path: str) -> Body | None:  # noqa: ANN401  # three kinds of store
         try:
             if isinstance(request, Head):
                 await obstore.head_async(store, path)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from obstore.exceptions import BaseError
 
 from storefs.transport.credentials import accesses, expanded
 from storefs.transport.http import HttpClient
@@ -27,7 +28,21 @@ class Way:
         self.plain_http = False
         self.proven = False
         self.misfits = 0
+        self.note = ""
         self.http = HttpClient(access, options, expanded(options.headers))
+
+    def store(self) -> Any:  # noqa: ANN401  # three kinds of store
+        """The obstore store, None where obstore cannot make one of what it finds in the environment."""
+        try:
+            return self.access.store
+        except BaseError:
+            self.plain_http = True
+            return None
+
+    @property
+    def label(self) -> str:
+        """What this way is called in messages."""
+        return f"{self.access.label} ({self.note})" if self.note else self.access.label
 
 
 class Ways:
@@ -67,7 +82,7 @@ class Ways:
 
     def tried(self) -> str:
         """What was tried, for a message."""
-        return "; ".join([*(way.access.label for way in self._found), *self._notes])
+        return "; ".join([*(way.label for way in self._found), *self._notes])
 
     async def bucket_region(self) -> str | None:
         """The region that the S3 server says the bucket is in, None where it does not say."""

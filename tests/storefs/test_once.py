@@ -93,10 +93,16 @@ def test_keys_do_not_wait_for_each_other():
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
 async def test_failures_are_not_kept(kind):
     """Everyone who waits hears of a failure; who asks afterwards gets a new computation."""
-    cache, compute = OnceCache(1000), Counter(failures=1)
+    cache, compute = OnceCache(1000), Counter(failures=1, wait=0.2)
     if kind == "threads":
+        together = threading.Barrier(4)
+
+        def ask() -> Value:
+            together.wait(10)
+            return cache.get("key", compute)  # type: ignore[no-any-return]
+
         with ThreadPoolExecutor(4) as pool:
-            futures = [pool.submit(cache.get, "key", compute) for _ in range(4)]
+            futures = [pool.submit(ask) for _ in range(4)]
         outcomes = [future.exception(10) for future in futures]
     else:
         outcomes = await asyncio.gather(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
-from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info, parse_json
+from storefs.backends.precomputed.document import parse_json
+from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info
 from storefs.backends.precomputed.sharding import compressed_morton
 from storefs.backends.precomputed.shards import find_chunk
 from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported

@@ -7,25 +7,22 @@ its readers together: a byte order mark, upper case, integral floats and numeric
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from storefs.backends.precomputed.document import Json, clipped, shown
 from storefs.backends.precomputed.sharding import Sharding, parse_sharding
 from storefs.errors import MetadataError, Unsupported
 from storefs.model import Encoding
 
-Json = dict[str, Any]
 Triple = tuple[int, int, int]
 
 MAX_INFO_BYTES = 64 << 20
 MAX_CHUNK_BYTES = 1 << 36
-MAX_DEPTH = 64  # of unknown keys, which are handed on and written as JSON again
 MAX_SIZE = 1 << 50  # zarr divides in floating point
 MAX_RESOLUTION = 1e100  # positions must not overflow either
 MAX_MESSAGE = 300
-MAX_SHOWN = 80
 MAX_INTEGER = 1 << 62
 MAX_BLOCK_VOXELS = 1 << 24
 
@@ -74,27 +71,6 @@ class Info:
     document: Json
 
 
-def parse_json(data: bytes | memoryview, url: str) -> Json:
-    """The info file at `url` as a dictionary. Raises MetadataError."""
-    try:
-        text = bytes(data).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MetadataError(f"info is not UTF-8 text: {error.reason} at byte {error.start}", url=url) from error
-    if text.lstrip()[:1] == "<":
-        raise MetadataError("info is a web page (HTML or XML), not JSON: is the address right?", url=url)
-    try:
-        document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError as error:
-        raise MetadataError("info is nested too deeply", url=url) from error
-    except ValueError as error:
-        raise MetadataError(f"info is not JSON: {error}" if text.strip() else "info is empty", url=url) from error
-    if _depth(document) > MAX_DEPTH:
-        raise MetadataError(f"info is nested more than {MAX_DEPTH} deep", url=url)
-    if not isinstance(document, dict):
-        raise MetadataError(f"info must be a JSON object, got {_shown(document)}", url=url)
-    return document
-
-
 def parse_info(document: Json, url: str, chunk_size_xyz: Triple | None = None) -> Info:
     """The volume that `document` describes; `chunk_size_xyz` picks among several chunk_sizes.
 
@@ -113,30 +89,30 @@ class _Parser:
     def info(self, document: Json) -> Info:
         kind = document.get("@type", VOLUME_TYPE)
         if kind != VOLUME_TYPE:
-            self.fail("@type", f"this is {_shown(kind)}, not a volume ({VOLUME_TYPE})")
+            self.fail("@type", f"this is {shown(kind)}, not a volume ({VOLUME_TYPE})")
         volume_type = document.get("type", "image")
         if not isinstance(volume_type, str):
-            self.fail("type", f"expected text, got {_shown(volume_type)}")
+            self.fail("type", f"expected text, got {shown(volume_type)}")
         dtype = self.text(document, "data_type", "").lower()
         if dtype not in DTYPES:
-            self.fail("data_type", f"expected one of {', '.join(DTYPES)}, got {_shown(document['data_type'])}")
+            self.fail("data_type", f"expected one of {', '.join(DTYPES)}, got {shown(document['data_type'])}")
         channels = self.integer(self.need(document, "num_channels", ""), "num_channels", minimum=1)
         scales = self.need(document, "scales", "")
         if not isinstance(scales, list) or not scales:
-            self.fail("scales", f"expected a list of at least one scale, got {_shown(scales)}")
+            self.fail("scales", f"expected a list of at least one scale, got {shown(scales)}")
         parsed = tuple(self.scale(item, f"scales[{i}]", dtype, channels) for i, item in enumerate(scales))
         return Info(volume_type.lower(), dtype, channels, parsed, document)
 
     def scale(self, item: object, where: str, dtype: str, channels: int) -> Scale:
         if not isinstance(item, dict):
-            self.fail(where, f"expected an object, got {_shown(item)}")
+            self.fail(where, f"expected an object, got {shown(item)}")
         chunk_sizes = self.chunk_sizes(item, where)
         chunk_size = self.chosen(chunk_sizes, where)
         if math.prod(chunk_size) * channels * 8 > MAX_CHUNK_BYTES:
             self.fail(where, f"a chunk of {chunk_size} voxels and {channels} channels is impossibly big")
         size = self.triple(item, "size", where, minimum=0)
         if max(size) > MAX_SIZE:
-            self.fail(f"{where}.size", f"expected at most 2^50 voxels along an axis, got {_shown(item['size'])}")
+            self.fail(f"{where}.size", f"expected at most 2^50 voxels along an axis, got {shown(item['size'])}")
         sharding = None
         if item.get("sharding") is not None:
             if len(chunk_sizes) > 1:
@@ -173,7 +149,7 @@ class _Parser:
     def key(self, item: Json, where: str) -> str:
         key = self.need(item, "key", where)
         if not isinstance(key, str):
-            self.fail(f"{where}.key", f"expected text, got {_shown(key)}")
+            self.fail(f"{where}.key", f"expected text, got {shown(key)}")
         parts: list[str] = []
         for part in key.split("/"):
             if part == ".." and parts and parts[-1] != "..":
@@ -181,29 +157,29 @@ class _Parser:
             elif part not in ("", "."):
                 parts.append(part)
         if not _is_text(key):
-            self.fail(f"{where}.key", f"expected Unicode text, got {_shown(key)}")
+            self.fail(f"{where}.key", f"expected Unicode text, got {shown(key)}")
         if key.startswith("/") or "://" in key or "\\" in key or "\0" in key:
-            self.fail(f"{where}.key", f"expected a path relative to the info, got {_shown(key)}")
+            self.fail(f"{where}.key", f"expected a path relative to the info, got {shown(key)}")
         if parts.count("..") > 1 or parts == [".."]:
-            self.fail(f"{where}.key", f"{_shown(key)} leaves the folder that holds the volume")
+            self.fail(f"{where}.key", f"{shown(key)} leaves the folder that holds the volume")
         return "/".join(parts)
 
     def resolution(self, item: Json, where: str) -> tuple[float, float, float]:
         x, y, z = (self.number(n, f"{where}.resolution") for n in self.three(item, "resolution", where))
         if not all(0 < n <= MAX_RESOLUTION for n in (x, y, z)):
-            self.fail(f"{where}.resolution", f"expected three positive numbers of nm, got {_shown(item['resolution'])}")
+            self.fail(f"{where}.resolution", f"expected three positive numbers of nm, got {shown(item['resolution'])}")
         return x, y, z
 
     def chunk_sizes(self, item: Json, where: str) -> tuple[Triple, ...]:
         listed = self.need(item, "chunk_sizes", where)
         if not isinstance(listed, list) or not listed or not all(isinstance(c, list) for c in listed):
-            self.fail(f"{where}.chunk_sizes", f"expected a list of [x, y, z], got {_shown(listed)}")
+            self.fail(f"{where}.chunk_sizes", f"expected a list of [x, y, z], got {shown(listed)}")
         return tuple(self.triple({"chunk_sizes": size}, "chunk_sizes", where, minimum=1) for size in listed)
 
     def encoding(self, item: Json, where: str, dtype: str, channels: int) -> tuple[Encoding, str | None]:
         name = self.text(item, "encoding", where).lower()
         if name not in ENCODINGS:
-            return Encoding(name), f"encoding {_shown(name)} is not offered; offered are {', '.join(ENCODINGS)}"
+            return Encoding(name), f"encoding {shown(name)} is not offered; offered are {', '.join(ENCODINGS)}"
         dtypes, counts = ENCODINGS[name]
         if dtype not in dtypes:
             self.fail(f"{where}.encoding", f"{name} stores {', '.join(dtypes)}, the volume is {dtype}")
@@ -230,13 +206,13 @@ class _Parser:
     def text(self, item: Json, key: str, where: str) -> str:
         value = self.need(item, key, where)
         if not isinstance(value, str):
-            self.fail(_join(where, key), f"expected text, got {_shown(value)}")
+            self.fail(_join(where, key), f"expected text, got {shown(value)}")
         return value
 
     def three(self, item: Json, key: str, where: str) -> list[Any]:
         value = self.need(item, key, where)
         if not isinstance(value, list) or len(value) != 3:  # noqa: PLR2004  # x, y and z
-            self.fail(_join(where, key), f"expected [x, y, z], got {_shown(value)}")
+            self.fail(_join(where, key), f"expected [x, y, z], got {shown(value)}")
         return value
 
     def triple(self, item: Json, key: str, where: str, minimum: int = -MAX_INTEGER) -> Triple:
@@ -250,56 +226,27 @@ class _Parser:
         else:
             real = self.number(value, where)
             if not real.is_integer():
-                self.fail(where, f"expected a whole number, got {_shown(value)}")
+                self.fail(where, f"expected a whole number, got {shown(value)}")
             number = int(value) if isinstance(value, str) and value.strip("+-").isdecimal() else int(real)
         if not minimum <= number <= MAX_INTEGER:
-            self.fail(where, f"expected a whole number of at least {minimum}, got {_shown(value)}")
+            self.fail(where, f"expected a whole number of at least {minimum}, got {shown(value)}")
         return number
 
     def number(self, value: object, where: str) -> float:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except (ValueError, OverflowError):
-                self.fail(where, f"expected a number, got {_shown(value)}")
-        self.fail(where, f"expected a number, got {_shown(value)}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            self.fail(where, f"expected a number, got {shown(value)}")
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            self.fail(where, f"expected a number, got {shown(value)}")
+        return number
 
     def fail(self, key: str, problem: str) -> NoReturn:
-        raise MetadataError(f"info: {key}: {_clipped(problem, MAX_MESSAGE)}", url=self.url)
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number in JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:20]} is too big a number")
-    return number
+        raise MetadataError(f"info: {key}: {clipped(problem, MAX_MESSAGE)}", url=self.url)
 
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
-
-
-def _shown(value: object) -> str:
-    return _clipped(json.dumps(value, default=str), MAX_SHOWN)
-
-
-def _clipped(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _depth(document: object) -> int:
-    """How deep lists and objects are nested in `document`, without recursion."""
-    depth = 0
-    level = [document]
-    while level:
-        depth += 1
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = [child for children in inner for child in children]
-    return depth
 
 
 def _is_text(value: str) -> bool:

@@ -251,8 +251,11 @@ def _refused(asked: Asked, status: int, shown: str) -> Reply:
 
 
 def main() -> None:
-    """Serve in a process of its own: print the address, stop when the input ends."""
-    with DvidEmulator(admin_needed=False) as server:
+    """Serve in a process of its own: print the address, stop when the input ends.
+
+    The first argument, if any, is the latency in seconds. Repositories can be created without the token.
+    """
+    with DvidEmulator(admin_needed=False, latency=float(sys.argv[1]) if sys.argv[1:] else 0.0) as server:
         sys.stdout.write(server.url + "\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -32,11 +32,12 @@ KINDS = {
 
 @dataclass
 class Block:
-    """A stored block; `short` holds the bytes of one that was stored half."""
+    """A stored block; `short` holds the bytes of one that was stored half, `served` the stored form once made."""
 
     voxels: Array
     jpeg: bytes = b""
     short: bytes | None = None
+    served: bytes = b""
 
     @property
     def content(self) -> bytes:
@@ -173,9 +174,10 @@ class ImageBlk(Voxels):
     def _served(self, block: Block, form: str) -> bytes:
         if form == "uncompressed":
             return block.content
-        if block.jpeg:
-            return block.jpeg
-        content = block.content
+        block.served = block.served or block.jpeg or self._compressed(block.content)
+        return block.served
+
+    def _compressed(self, content: bytes) -> bytes:
         if self.coding == "lz4":
             return struct.pack("<I", len(content)) + lz4_compress(content)
         if self.coding == "gzip":

@@ -16,18 +16,25 @@ def encode(labels: Labels) -> bytes:
     """Canonical block of an array whose sides are multiples of 8: sorted tables, no unused entries."""
     gz, gy, gx = (side // 8 for side in labels.shape)
     head = np.array([gx, gy, gz], "<u4").tobytes()
-    table = np.unique(labels)
+    rows = labels.reshape(gz, 8, gy, 8, gx, 8).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 512)
+    mixed = np.flatnonzero((rows != rows[:, :1]).any(axis=1))
+    order = np.argsort(rows[mixed], axis=1)
+    ordered = np.take_along_axis(rows[mixed], order, axis=1)
+    fresh = np.zeros(rows.shape, bool)
+    fresh[:, 0] = True
+    fresh[mixed, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    codes = np.zeros(rows.shape, np.uint16)
+    ranks = np.empty(order.shape, np.uint16)
+    np.put_along_axis(ranks, order, (np.cumsum(fresh[mixed], axis=1) - 1).astype(np.uint16), axis=1)
+    codes[mixed] = ranks
+    counts = fresh.sum(axis=1)
+    rows = rows.copy()
+    rows[mixed] = ordered
+    listed = rows[fresh]
+    table = np.unique(listed)
     if len(table) == 1:
         return head + np.uint32(1).tobytes() + table.astype("<u8").tobytes()
-    rows = labels.reshape(gz, 8, gy, 8, gx, 8).transpose(0, 2, 4, 1, 3, 5).reshape(-1, 512)
-    order = np.argsort(rows, axis=1, kind="stable")
-    ordered = np.take_along_axis(rows, order, axis=1)
-    fresh = np.ones(rows.shape, bool)
-    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    codes = np.empty(rows.shape, np.uint16)
-    np.put_along_axis(codes, order, (np.cumsum(fresh, axis=1) - 1).astype(np.uint16), axis=1)
-    counts = fresh.sum(axis=1)
-    used = np.searchsorted(table, ordered[fresh])
+    used = np.searchsorted(table, listed)
     packed: list[bytes] = [b""] * len(rows)
     widths = np.array([int(count - 1).bit_length() for count in counts])
     for width in np.unique(widths[widths > 0]):

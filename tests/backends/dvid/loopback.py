@@ -127,19 +127,32 @@ class _Handler(BaseHTTPRequestHandler):
             return
         lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-        body = b"" if self.command == "HEAD" else reply.body
+        body = b"" if self.command == "HEAD" else reply.body[: reply.cut]
+        before, after = b"", b""
         if reply.chunked and self.command != "HEAD":
             lines.append("Transfer-Encoding: chunked")
-            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+            before = b"%x\r\n" % len(reply.body)
+            after = b"\r\n0\r\n\r\n" if reply.cut is None else b""
         elif self.command != "HEAD" and reply.status != HTTPStatus.NO_CONTENT:
-            lines.append(f"Content-Length: {len(body)}")
+            lines.append(f"Content-Length: {len(reply.body)}")
         if reply.headers.get("Connection") == "close" or reply.cut is not None:
             self.close_connection = True
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        self.connection.sendall(head + (body if reply.cut is None else body[: reply.cut]))
+        _send_parts(self.connection, [head + before, body, after])
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
+
+
+def _send_parts(connection: socket.socket, parts: list[bytes]) -> None:
+    """Send all in one call where the system takes it, without joining large bodies."""
+    left = [memoryview(part) for part in parts if part]
+    while left:
+        sent = connection.sendmsg(left)
+        while left and sent >= len(left[0]):
+            sent -= len(left.pop(0))
+        if left:
+            left[0] = left[0][sent:]
 
 
 def _body(stream: BufferedIOBase, headers: dict[str, str]) -> bytes:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storefs.backends.precomputed.backend import PrecomputedBackend, describe
-from storefs.backends.precomputed.info import Info, parse_info, parse_json
+from storefs.backends.precomputed.document import parse_json
+from storefs.backends.precomputed.info import Info, parse_info
 from storefs.errors import MetadataError, NoSuchVolume, TooLong
 from storefs.metadata import documents
 from storefs.model import Presentation

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from storefs.backends.precomputed.info import Info, parse_info, parse_json
+from storefs.backends.precomputed.document import parse_json
+from storefs.backends.precomputed.info import Info, parse_info
 from storefs.errors import MetadataError, Unsupported
 from tests.backends.precomputed.infos import SHARDING, URL, info
 
