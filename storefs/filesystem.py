@@ -119,8 +119,14 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     async def _resolve(self, path: str) -> tuple[Source, str]:
         """The volume that `path` lies in, and the zarr key. Raises NoSuchVolume, MetadataError, TransportError."""
         text = self._strip_protocol(path)
-        address = f"{self.target_protocol}://{text}" if self.target_protocol and "://" not in text else text
-        return await self._volumes.resolve(address)
+        return await self._volumes.resolve(self._address(text))
+
+    def _address(self, text: str) -> str:
+        scheme, found, _ = text.partition("://")
+        if not self.target_protocol or scheme == self.target_protocol:
+            return text
+        # what stands before an address with a scheme of its own is a cache
+        return f"{self.target_protocol}{'::' if found else '://'}{text}"
 
     async def _volume_of(self, path: str) -> tuple[Source, str]:
         try:

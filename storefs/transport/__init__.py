@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fsspec import available_protocols
+from fsspec.registry import registry
 
 from storefs.errors import UrlError
 from storefs.transport.files import FileTransport
@@ -68,7 +69,7 @@ def _choose(location: Location, options: TransportOptions) -> FileTransport | Ob
         return FileTransport(location, options)
     if location.scheme in _OBJECT_SCHEMES:
         return ObjectTransport(location, options)
-    known = available_protocols()
+    known = {*available_protocols(), *registry}
     if location.scheme not in known:
         near = difflib.get_close_matches(location.scheme, ["file", *_OBJECT_SCHEMES, *known], 1)
         hint = f"; did you mean {near[0]}://?" if near else ""

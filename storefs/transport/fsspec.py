@@ -6,14 +6,20 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import fsspec
 from fsspec.core import url_to_fs
+from fsspec.implementations.cached import CachingFileSystem
 
 from storefs.errors import Refused, ServerFault, StorefsError, TimedOut, TooLong, UrlError
 from storefs.plan import Body, Get, Head, Names
+from storefs.transport.faults import ABSENT_STATUS
 
 if TYPE_CHECKING:
     from storefs.transport.location import Location
     from storefs.transport.options import TransportOptions
+
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class FsspecTransport:
@@ -41,11 +47,18 @@ class FsspecTransport:
         url = replace(self.location, path=self.location.below(request.path)).url
         try:
             filesystem, path = self._filesystem(url)
-            if isinstance(request, Head):
-                return Body(b"") if filesystem.info(path)["type"] == "file" else None
-            return Body(_cat(filesystem, path, request, url))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return None
+            try:
+                return _ask(filesystem, path, request, url)
+            except _ABSENT:
+                if not isinstance(filesystem, CachingFileSystem):
+                    raise
+                # a cache calls whatever goes wrong an absent file
+                return _ask(filesystem.fs, path, request, url)
+        except _ABSENT as error:
+            hidden = _hidden_failure(error)
+            if hidden is None:
+                return None
+            raise ServerFault(f"the filesystem failed: {type(hidden).__name__}: {hidden}", url=url) from error
         except StorefsError:
             raise
         except PermissionError as error:
@@ -58,11 +71,34 @@ class FsspecTransport:
             raise ServerFault(f"the filesystem failed: {type(error).__name__}: {error}", url=url) from error
 
     def _filesystem(self, url: str) -> tuple[Any, str]:
+        given = self.options.target_options
         try:
             # asked for anew each time: fsspec caches instances, and not across fork
-            return url_to_fs(url, **self.options.target_options)  # type: ignore[no-any-return]  # fsspec is untyped
+            if "target_protocol" not in given:
+                return url_to_fs(url, **given)  # type: ignore[no-any-return]  # fsspec is untyped
+            # fsspec has taken the chain apart already
+            head, _, inner = url.rpartition("::")
+            filesystem = fsspec.filesystem(head or self.location.scheme, **given)
+            return filesystem, filesystem._strip_protocol(inner)  # noqa: SLF001  # as fsspec's own url_to_fs
         except (ImportError, ValueError, TypeError) as error:
             raise UrlError(f"fsspec cannot open this: {error}", url=self.url) from error
+
+
+def _ask(filesystem: Any, path: str, request: Get | Head, url: str) -> Body | None:  # noqa: ANN401  # fsspec is untyped
+    if isinstance(request, Head):
+        return Body(b"") if filesystem.info(path)["type"] == "file" else None
+    return Body(_cat(filesystem, path, request, url))
+
+
+def _hidden_failure(error: BaseException) -> BaseException | None:
+    """What a FileNotFoundError hides: fsspec's http filesystem raises it for whatever goes wrong."""
+    cause = error.__cause__ or error.__context__
+    if cause is None:
+        return None
+    if isinstance(cause, aiohttp.ClientResponseError) and cause.status in ABSENT_STATUS:
+        return None
+    failed = isinstance(cause, aiohttp.ClientError | TimeoutError | ConnectionError | PermissionError)
+    return cause if failed else _hidden_failure(cause)
 
 
 def _cat(filesystem: Any, path: str, request: Get, url: str) -> bytes:  # noqa: ANN401  # fsspec is untyped

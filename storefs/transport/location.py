@@ -11,6 +11,8 @@ from storefs.errors import UrlError
 
 _ALIASES = {"gcs": "gs", "s3a": "s3", "local": "file"}
 _HTTP = ("http", "https")
+# their paths begin with no bucket
+_ARCHIVES = ("zip", "tar", "libarchive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Location:
             return f"{self.head}{replace(self, head='', tail='').url}{self.tail}"
         if self.scheme == "file":
             return f"file://{self.path}"
+        if self.scheme in _ARCHIVES:
+            return f"{self.scheme}://{self.path}"
         path = quote(self.path, safe="/:@!$&'()*+,;=~") if self.scheme in _HTTP else self.path
         return f"{self.scheme}://{self.root}/{path}" if path else f"{self.scheme}://{self.root}"
 
@@ -74,6 +78,8 @@ def parse_location(address: str) -> Location:
         if "@" in parts.netloc:
             raise UrlError('an address holds no password: pass headers={"Authorization": …}', url=parts.hostname)
         return Location(scheme, parts.netloc, unquote(parts.path).strip("/"))
+    if scheme in _ARCHIVES:
+        return Location(scheme, "", rest.strip("/"))
     root, _, path = rest.partition("/")
     if not root and scheme != "memory":
         raise UrlError("the address names no bucket", url=address)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from storefs_codecs.dvid_label_block import DvidLabelBlock
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import as_voxels, block_form, decode_block
@@ -22,12 +21,12 @@ from storefs.backends.dvid.frames import Frame, build_frame, parse_frames
 from storefs.backends.dvid.part import Part, asked
 from storefs.errors import Unsupported
 from storefs.plan import Call
+from storefs_codecs.dvid_label_block import DvidLabelBlock
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.backends.dvid.info import Instance
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 Block = tuple[Triple, "Array"]
 

@@ -17,10 +17,9 @@ from storefs.errors import MetadataError, Unsupported
 from storefs.plan import Call
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.backends.dvid.info import Instance
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 POINTS_PER_REQUEST = 10_000
 _ABSENT = 404
@@ -88,17 +87,17 @@ class Labels(Part):
         return (yield from self._numbers(uuid, name, "sizes", [as_label(label) for label in labels], query))
 
     @asked
-    def maxas_label(self, uuid: str, name: str) -> Plan[int]:
+    def max_label(self, uuid: str, name: str) -> Plan[int]:
         """The highest label of the version. Raises TransportError where there is none."""
         return int((yield from self._ask_json(Call(calls.node(uuid, name, "maxlabel"))))["maxlabel"])
 
     @asked
-    def set_maxas_label(self, uuid: str, name: str, label: int) -> Plan[None]:
+    def set_max_label(self, uuid: str, name: str, label: int) -> Plan[None]:
         """Raise the highest label; needs the admin token on servers since June 2026."""
         yield from self._ask(Call(calls.node(uuid, name, "maxlabel", str(as_label(label))), method="POST"))
 
     @asked
-    def nextas_label(self, uuid: str, name: str) -> Plan[int]:
+    def next_label(self, uuid: str, name: str) -> Plan[int]:
         """The label that would be reserved next."""
         return int((yield from self._ask_json(Call(calls.node(uuid, name, "nextlabel"))))["nextlabel"])
 
@@ -143,7 +142,8 @@ class Labels(Part):
         points = np.asarray(points_xyz, np.int64).reshape(-1, 3)
         if (points < 0).any():
             raise Unsupported(
-                f"{name}: the server answers wrongly for negative coordinates; use voxels.read", url=self._connection.url
+                f"{name}: the server answers wrongly for negative coordinates; use voxels.read",
+                url=self._connection.url,
             )
         query = (("scale", str(scale)),) * bool(scale) + (("supervoxels", "true"),) * supervoxels
         return (yield from self._numbers(uuid, name, "labels", points.tolist(), query))

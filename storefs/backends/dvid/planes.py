@@ -11,19 +11,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from storefs_codecs.errors import DecodeError
-from storefs_codecs.jpeg import Jpeg
-from storefs_codecs.png import Png
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.part import Part, asked
 from storefs.plan import Call
+from storefs_codecs.errors import DecodeError
+from storefs_codecs.jpeg import Jpeg
+from storefs_codecs.png import Png
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.backends.dvid.info import Instance
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 Plane = Literal["xy", "xz", "yz"]
 DIMS = {"xy": "0_1", "xz": "0_2", "yz": "1_2"}

@@ -57,5 +57,3 @@ class Server(Part):
     def _text(self, *path: str) -> Plan[str]:
         reply = yield from self._ask(Call(path))
         return reply.data.decode("utf-8", "replace").strip()
-
-

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from storefs_codecs.errors import DecodeError
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.boxes import Axes, Box, BoxLike, read_box
 from storefs.backends.dvid.labels import as_label, check_indexed
 from storefs.backends.dvid.part import Part, asked
 from storefs.plan import Call
+from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 SparseFormat = Literal["blocks", "rles", "srles"]
 
@@ -33,8 +32,8 @@ _HEAD = struct.Struct("<BBBBII")
 _BLOCKS_HEAD = struct.Struct("<IIIQ")
 _BLOCK_HEAD = struct.Struct("<iiiB")
 _RUN = 16
+_LARGEST = (1 << 31) - 1
 _SUB, _SUB_VOXELS, _SUB_BYTES = 8, 512, 64
-_MOST_SUB_BLOCKS = 128
 _EMPTY_FLAG, _FULL, _MIXED = 0, 1, 2
 _CODEC = "dvid.sparsevol"
 
@@ -94,8 +93,10 @@ class SparseVolumes(Part):
         data = yield from self._get(uuid, name, path, (*query, ("format", sparse_format)))
         if data is None:
             return np.zeros((0, 4), np.int32)
-        read = {"blocks": runs_of_blocks, "rles": runs_with_header, "srles": plain_runs}[sparse_format]
-        return joined(clipped(read(data), place))
+        if sparse_format == "blocks":
+            block = (yield from self._voxels(uuid, name)).block_size
+            return joined(clipped(runs_of_blocks(data, block), place))
+        return joined(clipped(runs_with_header(data) if sparse_format == "rles" else plain_runs(data), place))
 
     @asked
     def coordinates(self, uuid: str, name: str, label: int, **options: Any) -> Plan[Array]:  # noqa: ANN401  # as for `runs`
@@ -145,22 +146,23 @@ def plain_runs(data: bytes) -> Array:
     if len(data) % _RUN:
         raise DecodeError(_CODEC, "not a whole number of runs", f"a multiple of {_RUN} bytes", len(data))
     runs = np.frombuffer(data, "<i4").reshape(-1, 4)[:, [2, 1, 0, 3]]
-    if (runs[:, 3] < 1).any():
-        raise DecodeError(_CODEC, "a run without voxels")
+    if (runs[:, 3] < 1).any() or (runs[:, 2].astype(np.int64) + runs[:, 3] > _LARGEST).any():
+        raise DecodeError(_CODEC, "a run without voxels, or beyond 32 bits")
     return runs.astype(np.int32)
 
 
-def runs_of_blocks(data: bytes) -> Array:
+def runs_of_blocks(data: bytes, block_xyz: tuple[int, int, int]) -> Array:
     """Runs of `format=blocks`: masks of sub-blocks of 8x8x8 voxels. Raises DecodeError."""
-    return np.concatenate([np.zeros((0, 4), np.int32), *(_mask_runs(at, mask) for at, mask in _masks(data))])
+    masks = _masks(data, block_xyz)
+    return np.concatenate([np.zeros((0, 4), np.int32), *(_mask_runs(at, mask) for at, mask in masks)])
 
 
-def _masks(data: bytes) -> Iterator[tuple[tuple[int, int, int], Array]]:
+def _masks(data: bytes, block_xyz: tuple[int, int, int]) -> Iterator[tuple[tuple[int, int, int], Array]]:
     if len(data) < _BLOCKS_HEAD.size:
         raise DecodeError(_CODEC, "cut short", f"at least {_BLOCKS_HEAD.size} bytes", len(data))
     gx, gy, gz, _ = _BLOCKS_HEAD.unpack_from(data)
-    if not all(0 < n <= _MOST_SUB_BLOCKS for n in (gx, gy, gz)):
-        raise DecodeError(_CODEC, "impossible block size", f"1 to {_MOST_SUB_BLOCKS} sub-blocks", (gx, gy, gz))
+    if (gx * _SUB, gy * _SUB, gz * _SUB) != tuple(block_xyz):
+        raise DecodeError(_CODEC, "another block size", block_xyz, (gx * _SUB, gy * _SUB, gz * _SUB))
     at = _BLOCKS_HEAD.size
     while at < len(data):
         if len(data) - at < _BLOCK_HEAD.size:

@@ -11,8 +11,6 @@ from typing import IO, TYPE_CHECKING
 
 import imagecodecs
 import numpy as np
-from storefs_codecs.errors import DecodeError
-from storefs_codecs.jpeg import Jpeg
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import lz4
@@ -21,12 +19,13 @@ from storefs.backends.dvid.part import Part, asked
 from storefs.backends.dvid.sinks import FileSink, MemorySink
 from storefs.errors import Unsupported
 from storefs.plan import Call
+from storefs_codecs.errors import DecodeError
+from storefs_codecs.jpeg import Jpeg
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.backends.dvid.info import Instance
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 _LARGEST_REPLY = 3 << 30
 _LARGEST_LZ4 = (1 << 31) - (1 << 24)
@@ -138,9 +137,7 @@ class Volumes(Part):
 
     # reading
 
-    def _read_image(
-        self, uuid: str, instance: Instance, place: Box, query: tuple[tuple[str, str], ...]
-    ) -> Plan[Array]:
+    def _read_image(self, uuid: str, instance: Instance, place: Box, query: tuple[tuple[str, str], ...]) -> Plan[Array]:
         _check_size(instance, place)
         tail = (instance.channels,) if instance.channels > 1 else ()
         voxels = np.empty((*place.shape, *tail), _dtype(instance))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storefs.backend import Redirect
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.document import parse_json
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info
@@ -15,7 +16,6 @@ from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
 from storefs.plan import Body, Get, Names
-from storefs.source import Redirect
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 

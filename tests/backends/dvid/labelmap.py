@@ -110,39 +110,18 @@ class LabelMap(LabelArray):
         return octets()
 
     def _posted(self, call: Call, scale: int) -> dict[Point, StoredLabels]:
-        """Blocks of a stream, stored as they are read: a bad record leaves those before it in the store."""
+        """Blocks of a stream; those before a bad record are stored all the same, but not indexed."""
         found: dict[Point, StoredLabels] = {}
-        at, stream = 0, call.body
-        while at < len(stream):
-            if at + RECORD.size > len(stream):
-                raise Refusal(f"error reading header bytes: {len(stream) - at} actually read (unexpected EOF)")
-            x, y, z, count = RECORD.unpack_from(stream, at)
-            at += RECORD.size
-            member = stream[at : at + count]
-            if len(member) < count:
-                left = f"{len(member)} actually read (unexpected EOF)"
-                raise Refusal(f"error reading {count} bytes for block ({x}, {y}, {z}): {left}")
-            try:
-                block = gunzip(member)
-                label_block.table(block)
-                label_block.shape(block)
-            except Malformed as error:
-                why = str(error)
-                if "gzip" in why:
-                    why = f"can't initiate gzip reader on compressed data of length {count}: {why}"
-                raise Refusal(why) from error
-            found[x, y, z] = StoredLabels(block=block, member=member)
-            if scale or call.keyword != "blocks":
-                self.store(call, {(x, y, z): found[x, y, z]}, scale)
-            elif at + count < len(stream):
-                self._keep_if_cut(call, found, stream[at + count :])
-            at += count
+        at = 0
+        try:
+            while at < len(call.body):
+                where, member = _record(call.body, at)
+                found[where] = StoredLabels(block=_checked(member), member=member)
+                at += RECORD.size + len(member)
+        finally:
+            if scale or at < len(call.body) or call.keyword != "blocks":
+                self.store(call, found, scale)
         return found
-
-    def _keep_if_cut(self, call: Call, found: dict[Point, StoredLabels], rest: bytes) -> None:
-        """Store early what comes before a record that is too short to be read."""
-        if len(rest) < RECORD.size or len(rest) < RECORD.size + int(RECORD.unpack_from(rest)[3]):
-            self.store(call, found, 0)
 
     # reads
 
@@ -168,3 +147,26 @@ class LabelMap(LabelArray):
 
 def _not_emulated(call: Call) -> Reply:
     raise NotEmulated(call.keyword)
+
+
+def _record(stream: bytes, at: int) -> tuple[Point, bytes]:
+    if at + RECORD.size > len(stream):
+        raise Refusal(f"error reading header bytes: {len(stream) - at} actually read (unexpected EOF)")
+    x, y, z, count = RECORD.unpack_from(stream, at)
+    member = stream[at + RECORD.size : at + RECORD.size + count]
+    if len(member) < count:
+        left = f"{len(member)} actually read (unexpected EOF)"
+        raise Refusal(f"error reading {count} bytes for block ({x}, {y}, {z}): {left}")
+    return (x, y, z), member
+
+
+def _checked(member: bytes) -> bytes:
+    """The label block of a gzip member; its size is not looked at."""
+    try:
+        block = gunzip(member)
+    except Malformed as error:
+        why = f"can't initiate gzip reader on compressed data of length {len(member)}: {error}"
+        raise Refusal(why) from error
+    label_block.shape(block)
+    label_block.table(block)
+    return block

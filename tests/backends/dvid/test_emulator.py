@@ -181,6 +181,15 @@ def test_label_counts_double_unless_mutated(lab: Lab) -> None:
     assert (lab.voxels(raw, (16, 16, 16), "<u8") == 6).all()
 
 
+def test_a_bad_record_leaves_the_blocks_before_it(lab: Lab) -> None:
+    """A stream that breaks off is refused, yet its first blocks are stored, without extents and index."""
+    lab.make("seg", "labelmap", BlockSize="16,16,16")
+    good = one_record((0, 0, 0), gzip_member(label_block.encode(np.full((16, 16, 16), 5, np.uint64))))
+    assert lab.post("seg/blocks", good + one_record((1, 0, 0), b"no gzip")).status == 400
+    assert set(lab.voxels("seg/raw/0_1_2/16_16_16/0_0_0", (4096,), "<u8")) == {5}
+    assert (lab.get("seg/size/5").status, lab.get("seg/info").json["Extents"]["MinPoint"]) == (404, None)
+
+
 def test_bodies_are_read_and_supervoxels_written(lab: Lab) -> None:
     """After a merge labels read as their body, unless supervoxels are asked for."""
     lab.make("seg", "labelmap", BlockSize="16,16,16", MaxDownresLevel="1")

@@ -17,7 +17,7 @@ from storefs.errors import MetadataError, NoSuchVolume, TooLong
 from storefs.metadata import documents
 from storefs.model import Presentation
 from storefs.plan import Body, Get
-from storefs.source import Redirect
+from storefs.backend import Redirect
 from tests.backends.precomputed.infos import SHARDING, URL, info
 
 
