@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from storefs.model import ChunkId, Hierarchy
 from storefs.plan import Plan
+from storefs_codecs.chunk_codec import Array
 
 Payload = bytes | memoryview
+Stored = Payload | Callable[[], Payload]
+"""A payload, or what makes it where that takes work worth a thread. Raises DecodeError when called."""
+
+
+Box = tuple[tuple[int, ...], tuple[int, ...]]
+Reach = Callable[[Hashable, Box], Box]
+"""How far something has been written by this process: the union of the boxes (start, stop) told so far."""
 
 
 class Backend(Protocol):
@@ -21,11 +30,25 @@ class Backend(Protocol):
     def name(self, chunk: ChunkId) -> str:
         """What the source calls `chunk`, for messages."""
 
-    def read(self, chunk: ChunkId) -> Plan[Payload | None]:
+    def read(self, chunk: ChunkId) -> Plan[Stored | None]:
         """The chunk's payload as its codec reads it, None where the source has no such chunk."""
 
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether the source has the chunk."""
+
+
+@runtime_checkable
+class SupportsWrite(Protocol):
+    """A backend whose chunks can be written."""
+
+    def check_writable(self, chunk: ChunkId) -> Plan[None]:
+        """Raise Unsupported or TransportError where the chunk's array cannot be written; nothing is sent before."""
+
+    def parts(self, chunk: ChunkId) -> frozenset[Hashable]:
+        """What is held while the chunk is written: the smallest things that are written whole, by name."""
+
+    def write(self, chunk: ChunkId, start: tuple[int, ...], voxels: Array, reach: Reach) -> Plan[None]:
+        """Write `voxels` (zyx or czyx) at `start` in the chunk; what is around them stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
-from storefs.backend import Backend, Opener, Payload, Redirect, Transport
+from storefs.backend import Backend, Opener, Redirect, Transport
 from storefs.errors import StorefsError, TransportError, UrlError
 from storefs.grid import Grid
 from storefs.keys import parse_chunk_key
@@ -48,10 +48,10 @@ class Opened:
         node = self.node(chunk)
         return Grid(node.shape, node.chunk_shape).extent(chunk.index)
 
-    def decode(self, chunk: ChunkId, payload: Payload, decode: Callable[[Payload], T]) -> T:
-        """`decode(payload)`, whose DecodeError names the chunk."""
+    def decode(self, chunk: ChunkId, decode: Callable[[], T]) -> T:
+        """`decode()`, whose DecodeError names the chunk."""
         try:
-            return decode(payload)
+            return decode()
         except DecodeError as error:
             raise self.located(error, chunk) from error
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from storefs.backend import Opener, Payload, Transport
+from storefs.backend import Opener, Payload, Stored, Transport
 from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported
 from storefs.face import show, show_absent, shows_absent
 from storefs.listing import batches, chunk_keys_under, documents_under, names_below
@@ -131,9 +131,8 @@ class Source:
         volume = await self.opened()
         if volume.transport.blocking:
             return await asyncio.to_thread(self._read_in_thread, volume, chunk)
-        self._check_supported(volume, chunk)
-        stored = await self._run_async(volume, volume.backend.read(chunk), chunk)
-        if self.presentation.face == "portable":
+        stored = await self._fetch(volume, chunk)
+        if callable(stored) or self.presentation.face == "portable":
             return await asyncio.to_thread(self._show, volume, chunk, stored)
         return self._show(volume, chunk, stored)
 
@@ -149,31 +148,39 @@ class Source:
             return None
         if volume.transport.blocking:
             return await asyncio.to_thread(self._read_through_in_thread, volume, chunk, decode)
-        payload = await self.read(chunk)
-        if payload is None:
-            return None
-        if in_thread:
-            return await asyncio.to_thread(volume.decode, chunk, payload, decode)
-        return volume.decode(chunk, payload, decode)
+        stored = await self._fetch(volume, chunk)
+        if in_thread or callable(stored) or self.presentation.face == "portable":
+            return await asyncio.to_thread(self._show_through, volume, chunk, stored, decode)
+        return self._show_through(volume, chunk, stored, decode)
+
+    async def _fetch(self, volume: Opened, chunk: ChunkId) -> Stored | None:
+        self._check_supported(volume, chunk)
+        return await self._run_async(volume, volume.backend.read(chunk), chunk)
 
     def _read_in_thread(self, volume: Opened, chunk: ChunkId) -> Payload | None:
         self._check_supported(volume, chunk)
-        return self._show(volume, chunk, self._run(volume, volume.backend.read(chunk), chunk))
+        return self._show(volume, chunk, self.run(volume, volume.backend.read(chunk), chunk))
 
     def _read_through_in_thread(self, volume: Opened, chunk: ChunkId, decode: Callable[[Payload], T]) -> T | None:
-        payload = self._read_in_thread(volume, chunk)
-        return None if payload is None else volume.decode(chunk, payload, decode)
+        self._check_supported(volume, chunk)
+        return self._show_through(volume, chunk, self.run(volume, volume.backend.read(chunk), chunk), decode)
+
+    def _show_through(
+        self, volume: Opened, chunk: ChunkId, stored: Stored | None, decode: Callable[[Payload], T]
+    ) -> T | None:
+        payload = self._show(volume, chunk, stored)
+        return None if payload is None else volume.decode(chunk, lambda: decode(payload))
 
     def _check_supported(self, volume: Opened, chunk: ChunkId) -> None:
         reason = volume.node(chunk).unsupported
         if reason:
             raise Unsupported(reason, url=self.url, chunk=volume.backend.name(chunk))
 
-    def _show(self, volume: Opened, chunk: ChunkId, stored: Payload | None) -> Payload | None:
+    def _show(self, volume: Opened, chunk: ChunkId, stored: Stored | None) -> Payload | None:
         node = volume.node(chunk)
         if stored is not None:
             extent = volume.extent(chunk)
-            return volume.decode(chunk, stored, lambda payload: show(payload, node, extent, self.presentation))
+            return volume.decode(chunk, lambda: show(_made(stored), node, extent, self.presentation))
         if self.missing == "error":
             raise MissingChunk(
                 'the chunk is not stored (missing="fill" reads it as the fill value)',
@@ -184,7 +191,9 @@ class Source:
 
     # driving
 
-    def _run(self, volume: Opened, plan: Plan[T], chunk: ChunkId) -> T:
+    def run(self, volume: Opened, plan: Plan[T], chunk: ChunkId) -> T:
+        """Run a plan about `chunk` in this thread; errors name the chunk."""
+
         def answer(request: Request) -> Any:  # noqa: ANN401  # answers differ by request
             if isinstance(request, Once):
                 return self._cache.get(request.key, lambda: drive(request.plan(), answer))
@@ -205,3 +214,7 @@ class Source:
             return await drive_async(plan, answer)
         except (StorefsError, DecodeError) as error:
             raise volume.located(error, chunk) from error
+
+
+def _made(stored: Stored) -> Payload:
+    return stored() if callable(stored) else stored

@@ -54,21 +54,26 @@ class FsspecTransport:
                     raise
                 # a cache calls whatever goes wrong an absent file
                 return _ask(filesystem.fs, path, request, url)
-        except _ABSENT as error:
-            hidden = _hidden_failure(error)
-            if hidden is None:
-                return None
-            raise ServerFault(f"the filesystem failed: {type(hidden).__name__}: {hidden}", url=url) from error
         except StorefsError:
             raise
-        except PermissionError as error:
+        except Exception as error:  # noqa: BLE001  # filesystems raise anything at all
+            self._judge(error, url)
+            return None
+
+    def _judge(self, error: Exception, url: str) -> None:
+        """What a filesystem's failure means: nothing, where it says that there is no such file."""
+        if isinstance(error, _ABSENT):
+            hidden = _hidden_failure(error)
+            if hidden is None:
+                return
+            raise ServerFault(f"the filesystem failed: {type(hidden).__name__}: {hidden}", url=url) from error
+        if isinstance(error, PermissionError):
             if self.options.forbidden == "missing":
-                return None
+                return
             raise Refused(f"the filesystem refused this: {error}", url=url) from error
-        except TimeoutError as error:
+        if isinstance(error, TimeoutError):
             raise TimedOut(f"no answer in time: {error}", url=url) from error
-        except Exception as error:  # filesystems raise anything at all
-            raise ServerFault(f"the filesystem failed: {type(error).__name__}: {error}", url=url) from error
+        raise ServerFault(f"the filesystem failed: {type(error).__name__}: {error}", url=url) from error
 
     def _filesystem(self, url: str) -> tuple[Any, str]:
         given = self.options.target_options

@@ -11,6 +11,7 @@ from storefs.errors import UrlError
 
 _ALIASES = {"gcs": "gs", "s3a": "s3", "local": "file"}
 _HTTP = ("http", "https")
+_BUCKETS = ("s3", "gs")
 # their paths begin with no bucket
 _ARCHIVES = ("zip", "tar", "libarchive")
 
@@ -81,7 +82,7 @@ def parse_location(address: str) -> Location:
     if scheme in _ARCHIVES:
         return Location(scheme, "", rest.strip("/"))
     root, _, path = rest.partition("/")
-    if not root and scheme != "memory":
+    if not root and scheme in _BUCKETS:
         raise UrlError("the address names no bucket", url=address)
     return Location(scheme, root, path.strip("/"))
 

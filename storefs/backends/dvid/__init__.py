@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from storefs.backends.dvid.backend import Reading, describe
+from storefs.backends.dvid.keyvalue_files import KeyValueFileSystem
 from storefs.backends.dvid.url import OPTIONS, PIPELINE, SCHEME, credentials, parse_address
-from storefs.filesystem import VirtualFileSystem
 from storefs.options import Options, Reader, read_options
 from storefs.source import Source
 from storefs.transport.credentials import expanded
@@ -43,7 +43,7 @@ def service_options(read: Options) -> ServiceOptions:
     )
 
 
-class FileSystem(VirtualFileSystem):
+class FileSystem(KeyValueFileSystem):
     """fsspec filesystem "dvid"."""
 
     protocol = SCHEME
@@ -52,3 +52,7 @@ class FileSystem(VirtualFileSystem):
     def open_source(self, address: str, options: Mapping[str, Any]) -> Source:
         """The Source of what `address` names."""
         return open_source(address, options)
+
+    def connect(self, server: str) -> ServiceTransport:
+        """The way to `server`."""
+        return ServiceTransport(server, server, service_options(read_options(self.options, OPTIONS)))

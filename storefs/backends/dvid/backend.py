@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import Instance, is_voxels, parse_instance
+from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
+from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
 from storefs.backends.dvid.versions import Version, find_version
 from storefs.backends.dvid.voxels import Level, chunk_blocks, read_chunk
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from storefs.plan import Plan
 
 _LEVEL = re.compile(r"(.+)_(\d+)")
+_Describe = Callable[[str, Version, str, Mapping[str, Any]], "Plan[RoiBackend] | Plan[TileBackend]"]
+_OTHER_ARRAYS: Mapping[str, _Describe] = {"roi": describe_roi, "imagetile": describe_tiles}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Reading:
     chunk_shape: tuple[int, int, int] | None = None
 
 
-def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend]:
+def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend | RoiBackend | TileBackend]:
     """What `address` names: an instance, all voxel instances of a version, or the repos of a server.
 
     Raises NoSuchVolume, MetadataError, Unsupported, TransportError.
@@ -45,6 +49,8 @@ def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend]:
     if not address.instance:
         return (yield from _describe_version(url, version, reading))
     typename = version.require(address.instance, url)
+    if typename in _OTHER_ARRAYS:
+        return (yield from _OTHER_ARRAYS[typename](url, version, address.instance, _attributes(url, version)))
     if not is_voxels(typename):
         raise Unsupported(f"{address.instance!r} is of type {typename}, which holds no voxels", url=url)
     levels = yield from _levels(version, address.instance, "", reading, url)

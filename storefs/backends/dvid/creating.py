@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.info import IMAGE_TYPES, LABEL_TYPES
+from storefs.backends.dvid.info import IMAGE_TYPES, LABEL_TYPES, parse_json
 from storefs.backends.dvid.part import ask
 from storefs.errors import MetadataError
 from storefs.plan import Call
@@ -58,41 +58,34 @@ def instance_settings(
 
     Raises ValueError for what the server would refuse, or take and regret.
     """
-    if typename in RENAMED:
-        raise ValueError(f"type {typename!r} is gone; DVID now calls it {RENAMED[typename]!r}")
-    if not name or "/" in name or name in RESERVED:
-        raise ValueError(f"{name!r} cannot name a data instance: not empty, no slash, none of {', '.join(RESERVED)}")
-    settings = {"typename": typename, "dataname": name}
-    if block_size is not None:
-        settings["BlockSize"] = _numbers("block_size", block_size, least=1)
-        if typename in ("labelmap", "labelarray") and any(n % _LABEL_UNIT for n in block_size):
-            raise ValueError(f"block_size of a {typename} must be multiples of {_LABEL_UNIT}, got {tuple(block_size)}")
-    if voxel_size is not None:
-        settings["VoxelSize"] = _numbers("voxel_size", voxel_size, least=1e-9)
-    if voxel_units is not None:
-        units = [voxel_units] * _AXES if isinstance(voxel_units, str) else list(voxel_units)
-        settings["VoxelUnits"] = ",".join(units)
+    _check_names(typename, name)
+    _check_compression(typename, compression)
+    labels = typename in ("labelmap", "labelarray")
+    if block_size is not None and labels and any(n % _LABEL_UNIT for n in block_size):
+        raise ValueError(f"block_size of a {typename} must be multiples of {_LABEL_UNIT}, got {tuple(block_size)}")
     if (min_point is None) != (max_point is None):
         raise ValueError("min_point and max_point are given together or not at all")
-    if min_point is not None and max_point is not None:
-        settings["MinPoint"] = _numbers("min_point", min_point)
-        settings["MaxPoint"] = _numbers("max_point", max_point)
-    if background is not None:
-        settings["Background"] = _small("background", background, _MOST_BACKGROUND)
-    if not versioned:
-        settings["versioned"] = "false"
-    if compression and compression.startswith("jpeg:"):
-        raise ValueError(f"compression {compression!r}: the quality cannot be chosen, write 'jpeg'")
-    if typename == "labelmap" and compression and not compression.startswith("gzip"):
-        raise ValueError(f"a labelmap stored with {compression} cannot be read block by block: leave it at gzip")
-    if max_downres_level is not None:
-        settings["MaxDownresLevel"] = _small("max_downres_level", max_downres_level, _MOST_LEVELS)
-    if indexed_labels is not None:
-        settings["IndexedLabels"] = str(indexed_labels).lower()
-    if tags:
-        settings["Tags"] = ",".join(f"{key}={value}" for key, value in tags.items())
-    more = {"Compression": compression, "Checksum": checksum, "Source": source, "Format": tile_format}
-    return settings | {key: value for key, value in more.items() if value}
+    if isinstance(voxel_units, str):
+        voxel_units = [voxel_units] * _AXES
+    settings = {
+        "typename": typename,
+        "dataname": name,
+        "BlockSize": _numbers("block_size", block_size, least=1),
+        "VoxelSize": _numbers("voxel_size", voxel_size, least=1e-9),
+        "VoxelUnits": None if voxel_units is None else ",".join(voxel_units),
+        "MinPoint": _numbers("min_point", min_point),
+        "MaxPoint": _numbers("max_point", max_point),
+        "Background": _small("background", background, _MOST_BACKGROUND),
+        "versioned": None if versioned else "false",
+        "Compression": compression,
+        "Checksum": checksum,
+        "Tags": tags and ",".join(f"{key}={value}" for key, value in tags.items()),
+        "MaxDownresLevel": _small("max_downres_level", max_downres_level, _MOST_LEVELS),
+        "IndexedLabels": None if indexed_labels is None else str(indexed_labels).lower(),
+        "Source": source,
+        "Format": tile_format,
+    }
+    return {key: value for key, value in settings.items() if value}
 
 
 def create_instance(url: str, uuid: str, settings: Mapping[str, str]) -> Plan[None]:
@@ -138,20 +131,38 @@ def new_child(
 
 def _made(url: str, path: tuple[str, ...], given: dict[str, Any], key: str) -> Plan[str]:
     reply = yield from ask(Call(path, method="POST", body=calls.to_json(given), repeatable=False), url)
-    answer = calls.parse_json(reply.data, "/".join(path), url)
+    answer = parse_json(reply.data, "/".join(path), url)
     if not isinstance(answer, dict) or not isinstance(answer.get(key), str):
         raise MetadataError(f"{'/'.join(path)}: expected {key}, got {answer!r}", url=url)
     return str(answer[key])
 
 
-def _numbers(what: str, values: Sequence[float], least: float | None = None) -> str:
+def _check_names(typename: str, name: str) -> None:
+    if typename in RENAMED:
+        raise ValueError(f"type {typename!r} is gone; DVID now calls it {RENAMED[typename]!r}")
+    if not name or "/" in name or name in RESERVED:
+        raise ValueError(f"{name!r} cannot name a data instance: not empty, no slash, none of {', '.join(RESERVED)}")
+
+
+def _check_compression(typename: str, compression: str | None) -> None:
+    if compression and compression.startswith("jpeg:"):
+        raise ValueError(f"compression {compression!r}: the quality cannot be chosen, write 'jpeg'")
+    if typename == "labelmap" and compression and not compression.startswith("gzip"):
+        raise ValueError(f"a labelmap stored with {compression} cannot be read block by block: leave it at gzip")
+
+
+def _numbers(what: str, values: Sequence[float] | None, least: float | None = None) -> str | None:
+    if values is None:
+        return None
     if len(values) != _AXES or (least is not None and any(n < least for n in values)):
         bound = "" if least is None else f" of at least {least:g}"
         raise ValueError(f"{what}: expected three numbers x, y, z{bound}, got {tuple(values)}")
     return ",".join(f"{n:.15g}" for n in values)
 
 
-def _small(what: str, value: int, most: int) -> str:
+def _small(what: str, value: int | None, most: int) -> str | None:
+    if value is None:
+        return None
     if not 0 <= value <= most:
         raise ValueError(f"{what}: expected 0 to {most}, got {value}")
     return str(value)

@@ -23,7 +23,7 @@ class Instances(Part):
     """Data instances of a version."""
 
     @asked
-    def create(self, uuid: str, typename: str, name: str, **settings: Any) -> Plan[None]:  # noqa: ANN401  # listed below
+    def create(self, /, uuid: str, typename: str, name: str, **settings: Any) -> Plan[None]:  # noqa: ANN401  # listed below
         """A new instance, seen from every version of the repository.
 
         `settings`: block_size, voxel_size, voxel_units, min_point, max_point (inclusive), all x, y, z; background,

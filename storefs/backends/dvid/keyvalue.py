@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from storefs.backends.dvid import calls
+from storefs.backends.dvid.info import parse_json
 from storefs.backends.dvid.keys import LAST, check_key
 from storefs.backends.dvid.part import Part, ask, asked
 from storefs.backends.dvid.sinks import FileSink
@@ -22,6 +23,8 @@ from storefs.plan import Call
 
 if TYPE_CHECKING:
     from storefs.plan import Plan
+
+Value = bytes | memoryview | Iterable[bytes] | IO[bytes]
 
 KEYS_PER_REQUEST = 1000
 CHECKED_BYTES = 1 << 20
@@ -124,7 +127,7 @@ def key_range(place: Place, first: str, last: str) -> Plan[list[str]]:
 
 def _keys(place: Place, path: tuple[str, ...]) -> Plan[list[str]]:
     reply = yield from ask(Call(path), place.url)
-    found = calls.parse_json(reply.data, "/".join(path), place.url)
+    found = parse_json(reply.data, "/".join(path), place.url)
     if found is None:
         return []
     if not isinstance(found, list) or not all(isinstance(key, str) for key in found):
@@ -141,7 +144,7 @@ def get_values(place: Place, keys: Sequence[str]) -> Plan[dict[str, bytes]]:
         reply = yield from ask(call, place.url)
         for key, value in zip(batch, _untar(reply.data, batch, place.url), strict=True):
             if value or (yield from has_key(place, key)):
-                found[key] = value
+                found[key] = value  # noqa: PERF403  # a comprehension cannot ask
     return found
 
 
@@ -182,14 +185,16 @@ class KeyValues(Part):
         return sink.length
 
     @asked
-    def put(
-        self, uuid: str, name: str, key: str, value: bytes | memoryview | Iterable[bytes] | IO[bytes]
-    ) -> Plan[None]:
+    def put(self, uuid: str, name: str, key: str, value: Value) -> Plan[None]:
         """Store a value: bytes, an open file, or pieces of bytes, which are sent as they come.
 
         Raises TransportError for a locked version, before a long value is sent.
         """
-        body = _pieces(value) if hasattr(value, "read") else value
+        yield from self.put_plan(uuid, name, key, value)
+
+    def put_plan(self, uuid: str, name: str, key: str, value: Value) -> Plan[None]:
+        """What `put` asks for."""
+        body = value if isinstance(value, bytes | memoryview) else _pieces(value)
         if not isinstance(body, bytes | memoryview) or memoryview(body).nbytes > CHECKED_BYTES:
             yield from self._check_open(uuid, name)
         yield from put_value(self._place(uuid, name), key, body)
@@ -237,6 +242,7 @@ class KeyValues(Part):
         return Place(self._connection.url, uuid, name)
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(CHECKED_BYTES):
-        yield piece
+def _pieces(value: Iterable[bytes] | IO[bytes]) -> Iterable[bytes]:
+    """What is to be sent: an open file by pieces of some size, not by lines."""
+    read = getattr(value, "read", None)
+    return value if read is None else iter(lambda: read(CHECKED_BYTES), b"")

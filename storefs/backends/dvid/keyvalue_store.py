@@ -6,19 +6,20 @@ A zarr key is kept under an escaped one (see keys.py), so that groups and nested
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, default_buffer_prototype
 
 from storefs.backends.dvid import keyvalue
 from storefs.backends.dvid.keys import escape, unescape
 from storefs.backends.dvid.keyvalue_map import connect, kept
-from storefs.plan import drive_async
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, default_buffer_prototype
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
     from zarr.core.buffer import BufferPrototype
+
+    from storefs.plan import Plan
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class KeyValueStore(Store):
 
     async def _run(self, plan: Plan[T]) -> T:
         await self._ensure_open()
-        return await drive_async(plan, self._client.connection.transport.fetch_async)  # type: ignore[arg-type]  # asks by Call only
+        return await self._client.connection.run_async(plan)
 
     # reading
 
@@ -132,7 +133,7 @@ class KeyValueStore(Store):
         for name in sorted({key[len(folder) :].split("/")[0] for key in await self._below(folder)}):
             yield name
 
-    async def _below(self, prefix: str) -> list[str]:
+    async def _below(self, prefix: str) -> Sequence[str]:
         whole = self._prefix(prefix)
         found = await self._run(keyvalue.list_keys(self._place, _escaped_prefix(whole)))
         paths = [path for path in map(unescape, found) if path is not None and path.startswith(whole)]

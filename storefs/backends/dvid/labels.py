@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storefs.backends.dvid import calls
+from storefs.backends.dvid.info import parse_json
 from storefs.backends.dvid.part import Part, asked
 from storefs.errors import MetadataError, Unsupported
 from storefs.plan import Call
@@ -31,7 +32,7 @@ class Labels(Part):
     """Labels of a labelmap (`at` and `label_at` also of labelarray and labelblk). Label 0 is the background."""
 
     @asked
-    def label_at(self, uuid: str, name: str, point_xyz: Sequence[int], **options: Any) -> Plan[int]:  # noqa: ANN401  # as for `at`
+    def label_at(self, /, uuid: str, name: str, point_xyz: Sequence[int], **options: Any) -> Plan[int]:  # noqa: ANN401  # as for `at`
         """The label at one voxel; options as for `at`."""
         found = yield from self._at(uuid, name, [point_xyz], **options)
         return int(found[0])
@@ -166,7 +167,7 @@ class Labels(Part):
         path = calls.node(uuid, name, keyword, str(as_label(label)))
         reply = yield from self._ask(Call(path, query), {calls.OK, _ABSENT})
         if reply.status == calls.OK:
-            return calls.parse_json(reply.data, "/".join(path), self._connection.url)
+            return parse_json(reply.data, "/".join(path), self._connection.url)
         check_indexed((yield from self._voxels(uuid, name)), self._connection.url)
         return None
 
@@ -184,6 +185,7 @@ def _batches(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def as_label(label: int) -> int:
+    """`label` as a plain number. Raises ValueError for what is no label."""
     number = int(label)
     if number != label or not 0 <= number <= _LARGEST:
         raise ValueError(f"expected a label, a number of 64 bits, got {label!r}")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protocol, TypeVar
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.info import Instance, parse_instance
+from storefs.backends.dvid.info import Instance, parse_instance, parse_json
 from storefs.errors import NoSuchVolume, TransportError, Unsupported
-from storefs.plan import Call, Reply, drive
+from storefs.plan import Call, Reply, drive, drive_async
 
 if TYPE_CHECKING:
     from storefs.plan import Plan, Request
@@ -39,6 +39,9 @@ class Asks(Protocol):
     def fetch(self, request: Call) -> Reply:
         """The answer, awaited in this thread."""
 
+    async def fetch_async(self, request: Call) -> Reply:
+        """The answer, awaited on the running event loop."""
+
 
 @dataclass
 class Connection:
@@ -52,13 +55,17 @@ class Connection:
 
     def run(self, plan: Plan[T]) -> T:
         """The value of `plan`, asked for in this thread."""
+        return drive(plan, lambda request: self.transport.fetch(_call(request)))
 
-        def answer(request: Request) -> Any:  # noqa: ANN401  # a plan's answers are untyped
-            if not isinstance(request, Call):
-                raise TypeError(f"a service is asked by Call, not by {type(request).__name__}")
-            return self.transport.fetch(request)
+    async def run_async(self, plan: Plan[T]) -> T:
+        """The value of `plan`, asked for on the running event loop."""
+        return await drive_async(plan, lambda request: self.transport.fetch_async(_call(request)))
 
-        return drive(plan, answer)
+
+def _call(request: Request) -> Call:
+    if not isinstance(request, Call):
+        raise TypeError(f"a service is asked by Call, not by {type(request).__name__}")
+    return request
 
 
 class Part:
@@ -75,12 +82,12 @@ class Part:
 
     def _ask_json(self, call: Call) -> Plan[Any]:
         reply = yield from self._ask(call)
-        return calls.parse_json(reply.data, "/".join(call.path), self._connection.url)
+        return parse_json(reply.data, "/".join(call.path), self._connection.url)
 
     def _post_json(self, path: tuple[str, ...], value: object, *, repeatable: bool = True) -> Plan[Any]:
         call = Call(path, method="POST", body=calls.to_json(value), repeatable=repeatable)
         reply = yield from self._ask(call)
-        return calls.parse_json(reply.data, "/".join(path), self._connection.url) if reply.data else None
+        return parse_json(reply.data, "/".join(path), self._connection.url) if reply.data else None
 
     def _voxels(self, uuid: str, name: str) -> Plan[Instance]:
         """The voxel instance `name`: type, block size and so on, remembered; extents may be old."""
@@ -126,7 +133,7 @@ def asked(plan: Callable[Concatenate[S, P], Plan[T]]) -> Callable[Concatenate[S,
     signature = inspect.signature(plan)
     gives = str(signature.return_annotation).removeprefix("Plan[").removesuffix("]")
     run.__signature__ = signature.replace(return_annotation=gives)  # type: ignore[attr-defined]  # read by inspect
-    return run
+    return run  # type: ignore[return-value]  # wraps hides that the first is a position
 
 
 def ask(call: Call, url: str, accept: Collection[int] = (calls.OK,)) -> Plan[Reply]:

@@ -131,7 +131,8 @@ def read_image(data: bytes, instance: Instance, width: int, height: int) -> Arra
         image = Png((instance.channels, 1, height, width), "uint8").decode_chunk(data)
         return np.ascontiguousarray(np.moveaxis(image[:, 0], 0, -1))
     if dtype.itemsize <= 2:  # noqa: PLR2004  # 16 bits are a sample
-        return Png((1, height, width), dtype).decode_chunk(data)[0]
+        voxels: Array = Png((1, height, width), dtype).decode_chunk(data)[0]
+        return voxels
     sample = np.dtype("uint8") if dtype.itemsize == 4 else np.dtype("uint16")  # noqa: PLR2004  # bytes of RGBA
     image = Png((4, 1, height, width), sample).decode_chunk(data)
     # samples are big-endian in the file, whose bytes are the voxel's

@@ -15,9 +15,8 @@ from storefs.errors import MetadataError
 from storefs.plan import Call
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 DEFAULT_BLOCK = (32, 32, 32)
 _LARGEST = 1 << 31
@@ -58,7 +57,7 @@ class Rois(Part):
         """The voxels of `box`: uint8, zyx, 1 inside the region and 0 outside."""
         place = read_box(box, axes)
         mask = np.empty(place.shape, np.uint8)
-        sink = MemorySink(memoryview(mask.reshape(-1)))
+        sink = MemorySink(mask.reshape(-1).data)
         path = calls.node(uuid, name, "mask", "0_1_2", calls.text(place.size), calls.text(place.offset))
         yield from self._ask(Call(path, into=sink, limit=mask.nbytes + _SLACK))
         sink.check("/".join(path), self._connection.url)

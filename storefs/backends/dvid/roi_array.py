@@ -17,10 +17,9 @@ from storefs.model import ArrayNode, ChunkId, Encoding, Hierarchy
 from storefs.plan import Call
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.backends.dvid.versions import Version
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 CHUNK_SIDE = 128
 _LARGEST_SIDE = 1 << 31

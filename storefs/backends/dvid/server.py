@@ -50,7 +50,7 @@ class Server(Part):
         return (yield from self._text("api", "help", *([typename] if typename else [])))
 
     @asked
-    def set_settings(self, **settings: str) -> Plan[None]:
+    def set_settings(self, /, **settings: str) -> Plan[None]:
         """Change settings such as `throttle="2"`; needs the admin token."""
         yield from self._post_json(("api", "server", "settings"), settings)
 

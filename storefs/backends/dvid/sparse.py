@@ -15,6 +15,7 @@ import numpy as np
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.boxes import Axes, Box, BoxLike, read_box
+from storefs.backends.dvid.info import parse_json
 from storefs.backends.dvid.labels import as_label, check_indexed
 from storefs.backends.dvid.part import Part, asked
 from storefs.plan import Call
@@ -99,7 +100,7 @@ class SparseVolumes(Part):
         return joined(clipped(runs_with_header(data) if sparse_format == "rles" else plain_runs(data), place))
 
     @asked
-    def coordinates(self, uuid: str, name: str, label: int, **options: Any) -> Plan[Array]:  # noqa: ANN401  # as for `runs`
+    def coordinates(self, /, uuid: str, name: str, label: int, **options: Any) -> Plan[Array]:  # noqa: ANN401  # as for `runs`
         """Voxels of a label, int32 rows (z, y, x), sorted; options as for `runs`."""
         return coordinates((yield from SparseVolumes.runs.__wrapped__(self, uuid, name, label, **options)))  # type: ignore[attr-defined]  # the plan
 
@@ -126,7 +127,7 @@ class SparseVolumes(Part):
         data = yield from self._get(uuid, name, path, _flags(supervoxels))
         if data is None:
             return None
-        found = calls.parse_json(data, "/".join(path), self._connection.url)
+        found = parse_json(data, "/".join(path), self._connection.url)
         low, high = found["minvoxel"], found["maxvoxel"]
         return SparseSize(int(found["voxels"]), int(found["numblocks"]), _xyz(low), _xyz(high))
 
@@ -209,10 +210,11 @@ def clipped(runs: Array, place: Box | None) -> Array:
     if place is None or not len(runs):
         return runs
     (x0, y0, z0), (x1, y1, z1) = place.offset, place.stop
-    z, y, x, length = runs.T.astype(np.int64)
+    z, y, x, length = (runs[:, n].astype(np.int64) for n in range(4))
     start, stop = np.maximum(x, x0), np.minimum(x + length, x1)
     inside = (z >= z0) & (z < z1) & (y >= y0) & (y < y1) & (start < stop)
-    return np.stack([z, y, start, stop - start], axis=1)[inside].astype(np.int32)
+    kept: Array = np.stack([z, y, start, stop - start], axis=1)[inside].astype(np.int32)
+    return kept
 
 
 def joined(runs: Array) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.info import is_voxels, parse_instance
+from storefs.backends.dvid.info import is_voxels, parse_instance, parse_json
 from storefs.backends.dvid.part import ask
 from storefs.backends.dvid.tiles import NORMAL, PLANE_AXES, TileLevel, Triple, parse_levels, read_tile
 from storefs.errors import MetadataError
@@ -86,7 +86,7 @@ def _bounds(url: str, version: Version, source: str) -> Plan[Bounds | None]:
     if not is_voxels(version.instances.get(source, "")):
         return None
     reply = yield from ask(Call(calls.node(version.uuid, source, "info")), url)
-    instance = parse_instance(calls.parse_json(reply.data, "info", url), url)
+    instance = parse_instance(parse_json(reply.data, "info", url), url)
     if instance.typename != "uint8blk" or instance.min_point is None or instance.stop_point is None:
         return None
     return instance.min_point, instance.stop_point

@@ -10,19 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storefs_codecs.jpeg import Jpeg
-from storefs_codecs.png import Png
-
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.part import Part, ask, asked
 from storefs.backends.dvid.planes import DIMS, Plane
 from storefs.errors import MetadataError
 from storefs.plan import Call
+from storefs_codecs.jpeg import Jpeg
+from storefs_codecs.png import Png
 
 if TYPE_CHECKING:
-    from storefs_codecs.chunk_codec import Array
-
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 Triple = tuple[int, int, int]
 
@@ -92,7 +90,8 @@ def read_tile(url: str, uuid: str, name: str, plane: str, level: TileLevel, tile
     if reply.status == _ABSENT:
         return None
     kind = Jpeg if reply.data[:2] == b"\xff\xd8" else Png
-    return kind((1, height, width), "uint8").decode_chunk(reply.data)[0]
+    pixels: Array = kind((1, height, width), "uint8").decode_chunk(reply.data)[0]
+    return pixels
 
 
 def parse_levels(document: object, url: str) -> list[TileLevel]:

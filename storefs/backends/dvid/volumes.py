@@ -141,7 +141,7 @@ class Volumes(Part):
         _check_size(instance, place)
         tail = (instance.channels,) if instance.channels > 1 else ()
         voxels = np.empty((*place.shape, *tail), _dtype(instance))
-        sink = MemorySink(memoryview(voxels.reshape(-1).view(np.uint8)))
+        sink = MemorySink(voxels.reshape(-1).view(np.uint8).data)
         path = _raw(uuid, instance.name, place)
         yield from self._ask(Call(path, query=query, into=sink, limit=voxels.nbytes + _SLACK))
         sink.check("/".join(path), self._connection.url)
@@ -208,7 +208,7 @@ def _check_plain(instance: Instance, scale: int) -> None:
 def _unlz4_into(payload: bytes, target: Array) -> None:
     """Unpack one LZ4 block that must fill `target` exactly. Raises DecodeError."""
     try:
-        found = imagecodecs.lz4_decode(payload, out=memoryview(target.reshape(-1).view(np.uint8)))
+        found = imagecodecs.lz4_decode(payload, out=target.reshape(-1).view(np.uint8).data)
     except imagecodecs.Lz4Error as error:
         raise DecodeError("dvid.lz4", f"the block is damaged: {error}", f"{target.nbytes} bytes") from error
     if len(found) != target.nbytes:
@@ -226,4 +226,4 @@ def _wire(instance: Instance, offset_xyz: tuple[int, int, int], voxels: Array) -
     place = sized_box(offset_xyz, voxels.shape[-3:][::-1])
     ordered = np.moveaxis(voxels, 0, -1) if instance.channels > 1 else voxels
     flat = np.ascontiguousarray(ordered, _dtype(instance)).reshape(-1).view(np.uint8)
-    return place, memoryview(flat)
+    return place, flat.data

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storefs.backend import Redirect
+from storefs.backend import Redirect, Stored
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.document import parse_json
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info
@@ -71,7 +72,7 @@ class PrecomputedBackend:
         name = join(scale.key, chunk_name(scale, _cell(chunk)))
         return name if scale.sharding is None else f"{name} in {self._shard(scale, chunk)}.shard"
 
-    def read(self, chunk: ChunkId) -> Plan[Payload | None]:
+    def read(self, chunk: ChunkId) -> Plan[Stored | None]:
         """The payload of the chunk, unwrapped; None where absent. Raises DecodeError."""
         scale = self._scales[chunk.array]
         extent = self._grids[chunk.array].extent(chunk.index)
@@ -114,7 +115,7 @@ class PrecomputedBackend:
             raise AssertionError("an unsharded chunk lies in no shard")
         return scale.sharding.locate(compressed_morton(_cell(chunk), scale.sharding.grid_xyz))[0]
 
-    def _read_sharded(self, scale: Scale, chunk: ChunkId, extent: tuple[int, ...]) -> Plan[Payload | None]:
+    def _read_sharded(self, scale: Scale, chunk: ChunkId, extent: tuple[int, ...]) -> Plan[Stored | None]:
         found = yield from self._find(scale, chunk)
         if found is None or scale.sharding is None:
             return None
@@ -130,7 +131,7 @@ class PrecomputedBackend:
             length = 0 if body is None else len(body.data)
             raise DecodeError("sharded", f"{path}: the chunk is cut short", f"{stop - start} bytes", length)
         if scale.sharding.data_encoding == "gzip":
-            return inflate(body.data, "gzip", limit=limit)
+            return partial(inflate, body.data, "gzip", limit=limit)
         return body.data
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storefs.backend import Stored
 from storefs.errors import TooLong
 from storefs.plan import Body, Get, Head, Names
 from storefs_codecs.content_encoding import inflate, sniff
@@ -38,7 +40,7 @@ def chunk_name(scale: Scale, cell_xyz: tuple[int, int, int]) -> str:
     return "_".join(f"{start}-{stop}" for start, stop in chunk_bounds(scale, cell_xyz))
 
 
-def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Plan[Payload | None]:
+def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Plan[Stored | None]:
     """Payload of the object `name` of the scale; in a local folder also under a suffix, or in nested folders.
 
     An empty object is an absent chunk. Raises DecodeError.
@@ -55,7 +57,9 @@ def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) ->
     found = yield from _get(path, stored_limit)
     if found is None or not len(found.data):
         return None
-    return inflate(found.data, encoding, limit=limit) if encoding else unwrap(found, scale, extent, dtype)
+    if encoding:
+        return partial(inflate, found.data, encoding, limit=limit)
+    return unwrap(found, scale, extent, dtype)
 
 
 def _get(path: str, limit: int) -> Plan[Body | None]:
@@ -110,10 +114,10 @@ def payload_limit(scale: Scale, extent: tuple[int, ...], dtype: str) -> int:
     return 4 * channels * (1 + blocks * words_per_block) + 4096
 
 
-def unwrap(body: Body, scale: Scale, extent: tuple[int, ...], dtype: str) -> Payload:
+def unwrap(body: Body, scale: Scale, extent: tuple[int, ...], dtype: str) -> Stored:
     """The payload out of an object: without the content-encoding it was stored with, declared or not.
 
-    Raises DecodeError, also where the payload would grow beyond what such a chunk can need.
+    Unwrapping raises DecodeError, also where the payload would grow beyond what such a chunk can need.
     """
     data = body.data
     limit = payload_limit(scale, extent, dtype)
@@ -122,9 +126,9 @@ def unwrap(body: Body, scale: Scale, extent: tuple[int, ...], dtype: str) -> Pay
     found = sniff(data)
     declared = body.content_encoding
     if declared and (found or not _checkable(declared) or _is_zlib(data)):
-        return inflate(data, declared, limit=limit)
+        return partial(inflate, data, declared, limit=limit)
     # a proxy may have unwrapped what the header still declares; and what is not declared may be wrapped
-    return inflate(data, found, limit=limit) if found else data
+    return partial(inflate, data, found, limit=limit) if found else data
 
 
 def _checkable(encoding: str) -> bool:

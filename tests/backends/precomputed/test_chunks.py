@@ -80,7 +80,8 @@ def stored(path: str, data: bytes, encoding: str | None = None, *, local: bool =
 
 
 def read(objects: Objects, of: Scale = RAW) -> bytes | None:
-    payload = drive(read_object(of, NAME, EXTENT, "uint8"), objects)
+    stored = drive(read_object(of, NAME, EXTENT, "uint8"), objects)
+    payload = stored() if callable(stored) else stored
     return None if payload is None else bytes(payload)
 
 
