@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 from zarr.core.sync import sync
@@ -44,23 +44,24 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
     return VirtualStore(f"{backend.SCHEME}://{address}", open_source, given)
 
 
-def open(url: str, **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the name users expect, checked one by one
+def open(url: str, mode: Literal["r", "r+", "a"] = "r", **options: Any) -> zarr.Group:  # noqa: A001, ANN401  # the name users expect, checked one by one
     """The volume at `url` as a zarr group: an OME-Zarr multiscale with arrays "0" (finest), "1" and so on.
 
-    Arrays are C order, `zyx` or `czyx`, in nanometres; options as for `open_store`. Raises UrlError, NoSuchVolume,
+    Arrays are C order, `zyx` or `czyx`, in nanometres; options as for `open_store`. With `mode` "r+" or "a" voxels
+    can be written, where the format allows (DVID). Raises UrlError, NoSuchVolume,
     MetadataError, Refused, TimedOut, ServerFault.
     """
-    store = open_store(url, **options)
+    store = open_store(url, **options).with_read_only(mode == "r")
     sync(store.source.open_async())
-    return zarr.open_group(store, mode="r", zarr_format=store.source.presentation.zarr_format)
+    return zarr.open_group(store, mode="r" if mode == "r" else "r+", zarr_format=store.source.presentation.zarr_format)
 
 
-def open_array(url: str, scale: int = 0, **options: Any) -> zarr.Array[Any]:  # noqa: ANN401  # checked one by one
+def open_array(url: str, scale: int = 0, mode: Literal["r", "r+", "a"] = "r", **options: Any) -> zarr.Array[Any]:  # noqa: ANN401  # checked one by one
     """One scale of the volume at `url` as a zarr array, 0 being the finest; options as for `open_store`.
 
     Raises what `open` raises, and IndexError where there is no such scale.
     """
-    group = open(url, **options)
+    group = open(url, mode, **options)
     array = group.get(str(scale))
     if not isinstance(array, zarr.Array):
         names = ", ".join(sorted(group.array_keys(), key=int))

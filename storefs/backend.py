@@ -61,7 +61,9 @@ class Redirect:
 class Opener(Protocol):
     """How a backend describes a volume: one plan."""
 
-    def __call__(self, url: str) -> Plan[Backend | Redirect]: ...
+    def __call__(self, url: str) -> Plan[Backend | Redirect]:
+        """The plan that describes the volume at `url`."""
+        ...
 
 
 class Transport(Protocol):

@@ -20,6 +20,7 @@ from storefs.errors import NoSuchVolume, TransportError, Unsupported, UrlError
 from storefs.mapper import VolumeMap
 from storefs.options import picklable, read_options, split_query
 from storefs.volumes import DOCUMENTS, Volumes
+from storefs.writing import write_chunk, write_through
 
 if TYPE_CHECKING:
     from storefs.options import Reader
@@ -252,8 +253,14 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     def _refuse(self, path: str) -> NoReturn:
         raise Unsupported(f"{self.protocol} volumes are read only here", url=self._strip_protocol(path))
 
-    async def _pipe_file(self, path: str, *_: Any, **__: Any) -> None:  # noqa: ANN401  # whatever is to be written
-        self._refuse(path)
+    async def _pipe_file(self, path: str, value: Any, *_: Any, **__: Any) -> None:  # noqa: ANN401  # as fsspec passes
+        source, key = await self._resolve(path)
+        await write_chunk(source, key, memoryview(value))
+
+    async def write_through(self, path: str, selection: Any, values: Any) -> None:  # noqa: ANN401  # zarr's selectors are untyped
+        """Put `values` at `selection` of the chunk at `path`, for codecs that write parts. Raises Unsupported."""
+        source, key = await self._resolve(path)
+        await write_through(source, key, selection, values)
 
     async def _put_file(self, lpath: str, rpath: str, **_: Any) -> None:  # noqa: ANN401, ARG002  # the signature is fsspec's
         self._refuse(rpath)

@@ -36,7 +36,9 @@ def _v3(hierarchy: Hierarchy, shown: Presentation) -> dict[str, Json]:
     docs = {}
     for path, node in nodes.items():
         prefix = f"{path}/" if path else ""
-        below = {other[len(prefix) :]: doc for other, doc in nodes.items() if other != path and other.startswith(prefix)}
+        below = {
+            other[len(prefix) :]: doc for other, doc in nodes.items() if other != path and other.startswith(prefix)
+        }
         consolidated = {"kind": "inline", "must_understand": False, "metadata": below}
         docs[f"{prefix}zarr.json"] = node | ({"consolidated_metadata": consolidated} if path in groups else {})
     return docs

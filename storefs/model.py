@@ -65,7 +65,7 @@ class Hierarchy:
     groups: tuple[Hierarchy, ...] = ()
 
     def walk(self) -> Iterator[Hierarchy]:
-        """This group and all below it, each before its own."""
+        """The group itself and all below it, each before its own."""
         yield self
         for group in self.groups:
             yield from group.walk()

@@ -1,4 +1,4 @@
-"""VirtualStore: a Source as a zarr store, read only."""
+"""VirtualStore: a Source as a zarr store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import default_buffer_prototype
 
 from storefs.options import picklable
+from storefs.writing import write_chunk, write_through
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -22,13 +23,13 @@ OpenSource = Callable[[str, Mapping[str, Any]], "Source"]
 
 
 class VirtualStore(Store):
-    """The volume at `url` as a zarr store, read only.
+    """The volume at `url` as a zarr store; with `read_only=False` voxels can be written where the format allows.
 
     `open_source` makes the Source; a pickled store holds it by name, with the URL and the options, no secrets.
     """
 
-    supports_writes = False
-    supports_deletes = False
+    supports_writes = True
+    supports_deletes = True
     supports_listing = True
     supports_partial_writes = False
 
@@ -57,10 +58,8 @@ class VirtualStore(Store):
         return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
 
     def with_read_only(self, read_only: bool = False) -> VirtualStore:  # noqa: FBT001, FBT002  # the signature is zarr's
-        """The same store if it is to be read only. Raises ValueError otherwise."""
-        if not read_only:
-            raise ValueError(f"{self!r} is read only; open it with mode='r'")
-        return type(self)(self.url, self._open_source, self.options)
+        """The same store, opened so. Whether the volume can be written shows at the first write."""
+        return type(self)(self.url, self._open_source, self.options, read_only=read_only)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -106,13 +105,20 @@ class VirtualStore(Store):
         for name in await self.source.list_dir(prefix):
             yield name
 
-    async def set(self, key: str, value: Buffer) -> None:  # noqa: ARG002  # the signature is zarr's
-        """Not offered: raises ValueError."""
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a whole chunk. Raises ValueError where opened read only, Unsupported, TransportError."""
         self._check_writable()
+        await write_chunk(self.source, key, value.to_bytes())
 
-    async def delete(self, key: str) -> None:  # noqa: ARG002  # the signature is zarr's
-        """Not offered: raises ValueError."""
+    async def delete(self, key: str) -> None:
+        """Write the fill value over a chunk. Raises as `set` does."""
         self._check_writable()
+        await write_chunk(self.source, key, None)
+
+    async def write_through(self, key: str, selection: Any, values: Any) -> None:  # noqa: ANN401  # zarr's selectors are untyped
+        """Put `values` at `selection` of the chunk under `key`, for codecs that write parts. Raises as `set` does."""
+        self._check_writable()
+        await write_through(self.source, key, selection, values)
 
 
 def _restore(

@@ -66,9 +66,7 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         Raises EncodeError.
         """
 
-    def decode_chunk(
-        self, payload: Bytes, *, extent: tuple[int, ...] | None = None, out: Array | None = None
-    ) -> Array:
+    def decode_chunk(self, payload: Bytes, *, extent: tuple[int, ...] | None = None, out: Array | None = None) -> Array:
         """The voxels of one stored chunk, C order.
 
         `extent` is the true shape of a clipped chunk; without it a frame in front of the payload tells, and
@@ -81,14 +79,10 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         if extent == () and not view:
             return self._decode_absent(out)
         extent = self.shape if extent is None else tuple(extent)
-        if len(extent) != len(self.shape) or any(
-            n < 1 or n > full for n, full in zip(extent, self.shape, strict=True)
-        ):
+        if len(extent) != len(self.shape) or any(n < 1 or n > full for n, full in zip(extent, self.shape, strict=True)):
             raise DecodeError(self.codec_id, "extent does not fit the chunk", f"at most {self.shape}", extent)
         if out is not None and (out.shape != extent or out.dtype != self.dtype):
-            raise ValueError(
-                f"{self.codec_id}: out must be {extent} {self.dtype}, got {out.shape} {out.dtype}"
-            )
+            raise ValueError(f"{self.codec_id}: out must be {extent} {self.dtype}, got {out.shape} {out.dtype}")
         return self._decode(view, extent, out)
 
     def _decode_absent(self, out: Array | None) -> Array:
@@ -109,9 +103,7 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         """The payload of `chunk`, whose shape may be clipped; no frame. Raises EncodeError."""
         if chunk.dtype.newbyteorder("<") != self.dtype:
             raise EncodeError(self.codec_id, f"chunk is {chunk.dtype}, the codec stores {self.dtype}")
-        if chunk.ndim != len(self.shape) or any(
-            n < 1 or n > m for n, m in zip(chunk.shape, self.shape, strict=True)
-        ):
+        if chunk.ndim != len(self.shape) or any(n < 1 or n > m for n, m in zip(chunk.shape, self.shape, strict=True)):
             raise EncodeError(self.codec_id, f"chunk of shape {chunk.shape} does not fit {self.shape}")
         return self._encode(np.require(chunk, self.dtype, ["C", "W"]))
 
@@ -126,9 +118,7 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         if chunk.dtype != self.dtype or chunk.ndim != len(self.shape):
             flat = np.frombuffer(as_memoryview(buf), np.uint8)
             if flat.nbytes != math.prod(self.shape) * self.dtype.itemsize:
-                raise EncodeError(
-                    self.codec_id, f"{flat.nbytes} bytes are not a chunk of {self.shape} {self.dtype}"
-                )
+                raise EncodeError(self.codec_id, f"{flat.nbytes} bytes are not a chunk of {self.shape} {self.dtype}")
             chunk = flat.view(self.dtype).reshape(self.shape)
         payload = self.encode_chunk(chunk)
         return frame(chunk.shape) + payload if self.framed and chunk.shape != self.shape else payload
@@ -138,11 +128,7 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         chunk = self.decode_padded(buf)
         if out is None:
             return chunk
-        if (
-            isinstance(out, np.ndarray)
-            and out.shape == chunk.shape
-            and out.dtype.newbyteorder("<") == self.dtype
-        ):
+        if isinstance(out, np.ndarray) and out.shape == chunk.shape and out.dtype.newbyteorder("<") == self.dtype:
             out[...] = chunk
             return out
         flat = (out.data if isinstance(out, np.ndarray) else memoryview(out)).cast("B")

@@ -52,9 +52,7 @@ class CompressedSegmentation(ChunkCodec):
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
         if len(payload) % WORD:
-            raise DecodeError(
-                self.codec_id, "length is no whole number of words", found=f"{len(payload)} bytes"
-            )
+            raise DecodeError(self.codec_id, "length is no whole number of words", found=f"{len(payload)} bytes")
         words = np.frombuffer(payload, "<u4")
         chunk = np.empty(extent, self.dtype) if out is None else out
         if not chunk.flags.writeable:
@@ -74,17 +72,13 @@ class CompressedSegmentation(ChunkCodec):
         starts: list[int] = words[:channels].tolist()
         last = words.size - 2 * math.prod(grid(extent, self._block))
         if min(starts) < channels or max(starts) > last:
-            raise DecodeError(
-                self.codec_id, "block headers lie outside the data", f"{channels} to {last}", starts
-            )
+            raise DecodeError(self.codec_id, "block headers lie outside the data", f"{channels} to {last}", starts)
         return starts
 
     def _encode(self, chunk: Array) -> bytes:
         kernel = kernels.load()
         encode_channel = kernel.encode_channel if kernel else segmentation_encoder.encode_channel
-        channels = [
-            encode_channel(channel, self._block) for channel in (chunk if chunk.ndim > AXES else chunk[None])
-        ]
+        channels = [encode_channel(channel, self._block) for channel in (chunk if chunk.ndim > AXES else chunk[None])]
         starts = np.cumsum([len(channels), *map(len, channels)])
         if starts[-1] >= 1 << 32:
             raise EncodeError(self.codec_id, f"{starts[-1]} words are too many; use smaller chunks")

@@ -100,9 +100,7 @@ def _zlib(data: bytes, name: str, limit: int) -> bytes:
 def _deflate(data: bytes, name: str, limit: int) -> bytes:
     # HTTP means a zlib stream, some servers send it bare
     wrapped = data[:2] in ZLIB_STARTS
-    return _streams(
-        data, name, limit, lambda: zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
-    )
+    return _streams(data, name, limit, lambda: zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS))
 
 
 def _bz2(data: bytes, name: str, limit: int) -> bytes:

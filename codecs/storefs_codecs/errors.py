@@ -52,7 +52,7 @@ class EncodeError(ValueError):
         return f"{self.codec}: {self.problem}"
 
 
-class MissingExtra(ImportError):  # noqa: N818  # says what is missing
+class MissingExtra(ImportError):  # says what is missing
     """An optional library is not installed; the message says which extra brings it."""
 
     def __init__(self, codec: str, library: str, extra: str) -> None:

@@ -44,7 +44,5 @@ def unframe(payload: memoryview) -> tuple[tuple[int, ...] | None, memoryview]:
     end = start + axes * 4
     body = start + -(-axes * 4 // 8) * 8
     if axes > MAX_AXES or len(payload) < body:
-        raise DecodeError(
-            "storefs.frame", "the frame of a clipped chunk is broken", f"{body} bytes", len(payload)
-        )
+        raise DecodeError("storefs.frame", "the frame of a clipped chunk is broken", f"{body} bytes", len(payload))
     return struct.unpack(f"<{axes}I", payload[start:end]), payload[body:]

@@ -46,9 +46,7 @@ class Jpeg(ChunkCodec):
     codec_id = "storefs.jpeg"
     dtypes = frozenset({"uint8"})
 
-    def __init__(
-        self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", quality: int = 85
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", quality: int = 85) -> None:
         super().__init__(shape, dtype)
         if as_czyx(self.shape)[0] not in COLORSPACE:
             raise ValueError(f"{self.codec_id}: 1 or 3 channels can be stored, got shape {self.shape}")

@@ -51,9 +51,7 @@ class Jxl(ChunkCodec):
     ) -> None:
         super().__init__(shape, dtype)
         if as_czyx(self.shape)[0] > MAX_CHANNELS:
-            raise ValueError(
-                f"{self.codec_id}: 1 to {MAX_CHANNELS} channels can be read, got shape {self.shape}"
-            )
+            raise ValueError(f"{self.codec_id}: 1 to {MAX_CHANNELS} channels can be read, got shape {self.shape}")
         if quality is not None and not 0 <= quality <= LOSSLESS:
             raise ValueError(f"{self.codec_id}: quality must be 0 to {LOSSLESS} or None, got {quality}")
         self.quality = quality
@@ -79,20 +77,14 @@ class Jxl(ChunkCodec):
             _decode_into(payload, image)
             return channel_planes(image, extent, out)
         except (ValueError, RuntimeError) as error:
-            raise DecodeError(
-                self.codec_id, f"not a JPEG XL image of {channels} uint8 channels: {error}"
-            ) from error
+            raise DecodeError(self.codec_id, f"not a JPEG XL image of {channels} uint8 channels: {error}") from error
 
     def _encode(self, chunk: Array) -> bytes:
         if as_czyx(chunk.shape)[0] != 1:
-            raise EncodeError(
-                self.codec_id, "readers disagree about several channels: only one can be written"
-            )
+            raise EncodeError(self.codec_id, "readers disagree about several channels: only one can be written")
         image = as_image(chunk, image_size(self.codec_id, chunk.shape, LONGEST_SIDE))
         settings: dict[str, Any] = (
-            {"lossless": True}
-            if self.quality in (None, LOSSLESS)
-            else {"level": self.quality, "lossless": False}
+            {"lossless": True} if self.quality in (None, LOSSLESS) else {"level": self.quality, "lossless": False}
         )
         try:
             return bytes(imagecodecs.jpegxl_encode(image, numthreads=1, **settings))

@@ -80,9 +80,7 @@ class Png(ChunkCodec):
     codec_id = "storefs.png"
     dtypes = frozenset({"uint8", "uint16"})
 
-    def __init__(
-        self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", level: int = 6
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", level: int = 6) -> None:
         super().__init__(shape, dtype)
         if as_czyx(self.shape)[0] not in COLOR_TYPE_SAMPLES.values():
             raise ValueError(f"{self.codec_id}: 1 to 4 channels can be stored, got shape {self.shape}")
@@ -140,10 +138,7 @@ class Png(ChunkCodec):
             at = start + length + CRC.size
             if at > len(payload):
                 return
-            if (
-                zlib.crc32(payload[start - len(name) : start + length])
-                != CRC.unpack_from(payload, start + length)[0]
-            ):
+            if zlib.crc32(payload[start - len(name) : start + length]) != CRC.unpack_from(payload, start + length)[0]:
                 raise DecodeError(self.codec_id, f"wrong checksum of the {name!r} chunk")
             yield name, payload[start : start + length]
 
@@ -152,22 +147,14 @@ class Png(ChunkCodec):
             raise DecodeError(self.codec_id, "image does not begin with its header", b"IHDR", name)
         header = Header(*HEADER.unpack(data))
         if header.color_type not in COLOR_TYPE_SAMPLES:
-            raise DecodeError(
-                self.codec_id, "unsupported colour type", list(COLOR_TYPE_SAMPLES), header.color_type
-            )
-        check_image(
-            self.codec_id, (header.height, header.width), COLOR_TYPE_SAMPLES[header.color_type], extent
-        )
+            raise DecodeError(self.codec_id, "unsupported colour type", list(COLOR_TYPE_SAMPLES), header.color_type)
+        check_image(self.codec_id, (header.height, header.width), COLOR_TYPE_SAMPLES[header.color_type], extent)
         if header.bits != self.dtype.itemsize * 8:
-            raise DecodeError(
-                self.codec_id, "bits per sample do not fit", self.dtype.itemsize * 8, header.bits
-            )
+            raise DecodeError(self.codec_id, "bits per sample do not fit", self.dtype.itemsize * 8, header.bits)
         if header.compression or header.filtering or header.interlace > 1:
             raise DecodeError(self.codec_id, "unknown compression, filter or interlace method")
         if max(header.width, header.height) > LONGEST_SIDE:
-            raise DecodeError(
-                self.codec_id, "side too long", f"at most {LONGEST_SIDE}", (header.width, header.height)
-            )
+            raise DecodeError(self.codec_id, "side too long", f"at most {LONGEST_SIDE}", (header.width, header.height))
         return header
 
     def _inflate(self, header: Header, compressed: bytes) -> bytes:
@@ -183,9 +170,7 @@ class Png(ChunkCodec):
         for rows, row in header.passes():
             filters = np.frombuffer(filtered, np.uint8, rows * row, at)[::row]
             if filters.max() > LAST_FILTER:
-                raise DecodeError(
-                    self.codec_id, "unknown row filter", f"at most {LAST_FILTER}", int(filters.max())
-                )
+                raise DecodeError(self.codec_id, "unknown row filter", f"at most {LAST_FILTER}", int(filters.max()))
             at += rows * row
         return filtered
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from storefs_codecs.chunk_codec import ChunkCodec
 from storefs_codecs.errors import DecodeError
-from storefs_codecs.zarr_face import ZarrChunkCodec
+from storefs_codecs.zarr_face import PartWriter, ZarrChunkCodec
 
 if TYPE_CHECKING:
     from storefs_codecs.chunk_codec import Array
@@ -47,7 +47,7 @@ class Raw(ChunkCodec):
         return chunk.tobytes()
 
 
-class RawCodec(ZarrChunkCodec):
+class RawCodec(PartWriter, ZarrChunkCodec):
     """zarr v3 codec "storefs.raw"."""
 
     numcodec: ClassVar[type[ChunkCodec]] = Raw

@@ -90,9 +90,7 @@ def _lay_out(tables: list[bytes], packed: list[Packed], voxels: int, itemsize: i
     return words
 
 
-def _encode_tile(
-    chunk: Array, tile: Region, numbers: npt.NDArray[np.int64], tables: list[bytes]
-) -> list[Packed]:
+def _encode_tile(chunk: Array, tile: Region, numbers: npt.NDArray[np.int64], tables: list[bytes]) -> list[Packed]:
     """Fill in the `tables` of the tile's blocks and give their values."""
     (gz, gy, gx), (ez, ey, ex) = tile.counts, tile.extent
     rows = np.ascontiguousarray(chunk[tile.voxels]).view((np.void, ex * chunk.itemsize))

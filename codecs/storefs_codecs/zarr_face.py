@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 
 try:
-    from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+    from zarr.abc.codec import (
+        ArrayBytesCodec,
+        ArrayBytesCodecPartialDecodeMixin,
+        ArrayBytesCodecPartialEncodeMixin,
+    )
     from zarr.storage import FsspecStore, StorePath
 except ImportError:  # zarr 2 reads through the numcodecs classes, whose modules import this one
 
@@ -25,11 +29,14 @@ except ImportError:  # zarr 2 reads through the numcodecs classes, whose modules
     class ArrayBytesCodecPartialDecodeMixin:  # type: ignore[no-redef]  # never used there
         """Stands in for zarr 3's."""
 
+    class ArrayBytesCodecPartialEncodeMixin:  # type: ignore[no-redef]  # never used there
+        """Stands in for zarr 3's."""
+
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from zarr.abc.store import ByteGetter
+    from zarr.abc.store import ByteGetter, ByteSetter
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
@@ -114,7 +121,7 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         selection: Any,  # noqa: ANN401  # zarr's selectors are untyped
         chunk_spec: ArraySpec,
     ) -> NDBuffer | None:
-        through = _read_through(byte_getter)
+        through: ReadThrough | None = _through(byte_getter, "read_through")
         if through is not None:
             chunk = await through(lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread)
             if chunk is None:
@@ -137,14 +144,48 @@ class ReadThrough(Protocol):
         """The decoded chunk, None where it is absent."""
 
 
-def _read_through(byte_getter: ByteGetter) -> ReadThrough | None:
+class PartWriter(ArrayBytesCodecPartialEncodeMixin):
+    """Makes a ZarrChunkCodec write parts of chunks, through `store.write_through(key, selection, values)` where it is.
+
+    Such a store knows what else is being written and merges the part itself. Elsewhere the chunk is read, changed and
+    written, as zarr does.
+    """
+
+    async def _encode_partial_single(
+        self,
+        byte_setter: ByteSetter,
+        chunk_array: NDBuffer,
+        selection: Any,  # noqa: ANN401  # zarr's selectors are untyped
+        chunk_spec: ArraySpec,
+    ) -> None:
+        values = chunk_array.as_numpy_array()
+        through = _through(byte_setter, "write_through")
+        if through is not None:
+            await through(selection, values)
+            return
+        codec: ZarrChunkCodec = self  # type: ignore[assignment]  # mixed into one
+        fill = _fill_value(chunk_spec)
+        stored = await byte_setter.get(prototype=chunk_spec.prototype)
+        whole = np.full(chunk_spec.shape, fill, chunk_spec.dtype.to_native_dtype())
+        if stored is not None:
+            whole[...] = codec._decode_sync(stored, chunk_spec).as_numpy_array()  # noqa: SLF001  # mixed into one
+        whole[selection] = values
+        if not chunk_spec.config.write_empty_chunks and np.array_equal(whole, np.full_like(whole, fill)):
+            await byte_setter.delete()
+            return
+        encoded = codec._encode_sync(chunk_spec.prototype.nd_buffer.from_numpy_array(whole), chunk_spec)  # noqa: SLF001  # mixed into one
+        if encoded is not None:
+            await byte_setter.set(encoded)
+
+
+def _through(byte_getter: object, name: str) -> Any:  # noqa: ANN401  # two kinds of method
     if not isinstance(byte_getter, StorePath):
         return None
     store, key = byte_getter.store, byte_getter.path
     if isinstance(store, FsspecStore):
         store, key = store.fs, f"{store.path.rstrip('/')}/{key}" if store.path else key
     # asked of the class: fsspec's caches hand on every attribute of what they cache, and would be bypassed
-    method = getattr(type(store), "read_through", None)
+    method = getattr(type(store), name, None)
     return None if method is None else partial(method, store, key)
 
 

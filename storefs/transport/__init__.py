@@ -48,7 +48,14 @@ class Transports:
     def connect(self, url: str) -> Transports:
         """The transport of another volume; `url` absolute or relative to this one's. Raises UrlError."""
         target = self.location.join(url)
+        if self.location.is_remote and target.scheme not in ("file", self.location.scheme, *_OBJECT_SCHEMES):
+            # among fsspec's filesystems are many that read local files
+            raise UrlError(
+                f"redirected from the network to {target.url}, which is no bucket or web server", url=self.url
+            )
         options = self.options
+        if (target.head or target.tail) and (target.head, target.tail) != (self.location.head, self.location.tail):
+            raise UrlError(f"redirected to a chained address: {target.url}", url=self.url)
         if (target.scheme, target.root, target.tail) != (self.location.scheme, self.location.root, self.location.tail):
             # these may carry secrets meant for one host
             options = replace(options, headers={}, query="", target_options={})

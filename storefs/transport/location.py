@@ -41,6 +41,11 @@ class Location:
         path = quote(self.path, safe="/:@!$&'()*+,;=~") if self.scheme in _HTTP else self.path
         return f"{self.scheme}://{self.root}/{path}" if path else f"{self.scheme}://{self.root}"
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether this is no plain local folder."""
+        return self.scheme != "file" or bool(self.head or self.tail)
+
     def below(self, relative: str) -> str:
         """The full path of `relative`, which may climb with ".." as far as the folder above."""
         return (

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from fsspec.asyn import get_loop
+from fsspec.asyn import get_loop, sync
 from obstore.exceptions import BaseError
 
 from storefs.errors import Refused, TooLong
@@ -54,7 +54,7 @@ class ObjectTransport:
 
     def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer, awaited in this thread, which may be running an event loop of its own."""
-        return asyncio.run_coroutine_threadsafe(self.fetch_async(request), get_loop()).result()
+        return sync(get_loop(), self.fetch_async, request)  # type: ignore[no-any-return]  # fsspec is untyped
 
     async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer; None where there is no such object. Raises Refused, TimedOut, ServerFault, TransportError."""

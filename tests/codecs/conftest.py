@@ -38,9 +38,7 @@ def label_chunk() -> ChunkMaker:
     def make(shape: tuple[int, ...], dtype: str = "uint64", seed: int = 0) -> np.ndarray[Any, Any]:
         rng = np.random.default_rng(seed)
         limits = np.iinfo(dtype)
-        ids = np.append(rng.integers(limits.min, limits.max, 11, dtype, endpoint=True), limits.max).astype(
-            dtype
-        )
+        ids = np.append(rng.integers(limits.min, limits.max, 11, dtype, endpoint=True), limits.max).astype(dtype)
         cell = sum(
             (np.arange(n) // 3 * (axis + 1)).reshape([-1] + [1] * (len(shape) - axis - 1))
             for axis, n in enumerate(shape)

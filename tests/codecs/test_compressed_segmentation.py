@@ -100,8 +100,7 @@ def test_golden_uint32():
 def test_golden_uint64_with_a_clipped_block():
     """The known file of 3 x 2 x 1 labels: 64-bit labels at odd words, a clipped block of one label."""
     payload = bytes.fromhex(
-        "01000000 05000001 04000000 09000000 09000000 02000000"
-        "01000000 00000000 01000000 02000000 04000000 00000000"
+        "01000000 05000001 04000000 09000000 09000000 0200000001000000 00000000 01000000 02000000 04000000 00000000"
     )
     codec = CompressedSegmentation((1, 2, 3), "uint64", (2, 2, 2))
     chunk = np.array([[[1, 2**33 + 1, 4], [1, 1, 4]]], "uint64")
@@ -118,9 +117,7 @@ def test_golden_files(case):
     payload = (GOLDEN / case / "payload.bin").read_bytes()
     with np.load(GOLDEN / case / "expected.npz") as expected:
         chunk = expected["data"]
-    codec = CompressedSegmentation(
-        chunk.shape, config["data_type"], config["compressed_segmentation_block_size"]
-    )
+    codec = CompressedSegmentation(chunk.shape, config["data_type"], config["compressed_segmentation_block_size"])
     decoded = codec.decode_chunk(payload)
     assert decoded.dtype == chunk.dtype
     assert np.array_equal(decoded, chunk)

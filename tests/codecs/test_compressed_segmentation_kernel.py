@@ -84,9 +84,7 @@ def test_same_verdict_on_damaged_words(kernel, given_channel, data):
 
 def test_blocks_of_many_labels(kernel):
     """More than 65536 labels in a block take 32 bits each, in both."""
-    channel = (
-        np.random.default_rng(0).permutation(np.arange(50 * 50 * 30, dtype="<u8") << 40).reshape(50, 50, 30)
-    )
+    channel = np.random.default_rng(0).permutation(np.arange(50 * 50 * 30, dtype="<u8") << 40).reshape(50, 50, 30)
     words = kernel.encode_channel(channel, (50, 50, 30))
     assert words[0] >> 24 == 32
     assert np.array_equal(words, segmentation_encoder.encode_channel(channel, (50, 50, 30)))
@@ -163,9 +161,7 @@ def test_build(hook, tmp_path, monkeypatch):
     """The kernels compile without a warning, to libraries that offer the interfaces expected here."""
     if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")):
         pytest.skip("no C compiler")
-    shutil.copytree(
-        ROOT / hook.KERNELS, tmp_path / hook.KERNELS, ignore=shutil.ignore_patterns("*.so", "*.dll")
-    )
+    shutil.copytree(ROOT / hook.KERNELS, tmp_path / hook.KERNELS, ignore=shutil.ignore_patterns("*.so", "*.dll"))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(hook, "FLAGS", (*hook.FLAGS, "-Wall", "-Wextra", "-Werror"))
     built = {path.stem: path for path in hook.compile_kernels(tmp_path)}
@@ -173,9 +169,7 @@ def test_build(hook, tmp_path, monkeypatch):
     assert set(built) == {"libcompressed_segmentation", "libdvid_label_block"}
     for (prefix, interface), library_path in zip(expected.items(), built.values(), strict=True):
         call = f"import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).storefs_{prefix}_interface())"
-        answer = subprocess.run(
-            [sys.executable, "-c", call, library_path], capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run([sys.executable, "-c", call, library_path], capture_output=True, text=True, check=True)
         assert int(answer.stdout) == interface
 
 

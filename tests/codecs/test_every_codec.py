@@ -51,11 +51,7 @@ TABLE = [
     Row("jpeg", "Jpeg", "uint8", "image", {"quality": 95}, tolerance=16),
     Row("jpeg", "Jpeg", "uint8", "image", channels=1, tolerance=24),
     Row("jpeg", "Jpeg", "uint8", "image", {"quality": 95}, channels=3, tolerance=40),
-    *(
-        Row("png", "Png", dtype, "image", channels=c)
-        for dtype in ("uint8", "uint16")
-        for c in (None, 1, 2, 3, 4)
-    ),
+    *(Row("png", "Png", dtype, "image", channels=c) for dtype in ("uint8", "uint16") for c in (None, 1, 2, 3, 4)),
     Row("png", "Png", "uint16", "label", {"level": 0}),
     Row("jxl", "Jxl", "uint8", "image"),
     Row("jxl", "Jxl", "uint8", "image", {"quality": 100}, channels=1),
@@ -101,9 +97,7 @@ class Example:
         assert found.shape == expected.shape
         assert found.dtype == expected.dtype
         if self.row.tolerance:
-            np.testing.assert_allclose(
-                found.astype(float), expected.astype(float), rtol=0, atol=self.row.tolerance
-            )
+            np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=0, atol=self.row.tolerance)
         else:
             np.testing.assert_array_equal(found, expected)
 
@@ -116,9 +110,7 @@ def example(request, image_chunk, label_chunk) -> Example:
     cls = getattr(importlib.import_module(f"storefs_codecs.{row.module}"), row.name)
     make = image_chunk if row.content == "image" else label_chunk
     shape, extent = row.shape(6, 10, 12), row.shape(5, 7, 12)
-    return Example(
-        row, cls, cls(shape, row.dtype, **row.settings), make(shape, row.dtype), make(extent, row.dtype, 1)
-    )
+    return Example(row, cls, cls(shape, row.dtype, **row.settings), make(shape, row.dtype), make(extent, row.dtype, 1))
 
 
 def test_array_round_trip(example):
@@ -195,9 +187,7 @@ def test_decode_into_an_array(example):
     assert int((strided != 0).sum()) <= example.chunk.size
 
 
-@pytest.mark.parametrize(
-    "kind", [bytearray, lambda n: np.zeros(n, np.uint8), lambda n: memoryview(bytearray(n))]
-)
+@pytest.mark.parametrize("kind", [bytearray, lambda n: np.zeros(n, np.uint8), lambda n: memoryview(bytearray(n))])
 def test_decode_into_flat_bytes(example, kind):
     """`out` may be any writable buffer of the chunk's length; another length is refused."""
     payload = example.codec.encode(example.chunk)

@@ -20,8 +20,7 @@ BARE = [path for path in CHUNKS if path.parent.name != "general_compression"]
 BROKEN = sorted(
     path.parent
     for path in (SHARED / "precomputed_broken").glob("*/case.json")
-    if path.parent.name.split("_")[0]
-    in {"jpeg", "png", "jxl", "raw", "cseg", "compresso", "crackle", "fpzip"}
+    if path.parent.name.split("_")[0] in {"jpeg", "png", "jxl", "raw", "cseg", "compresso", "crackle", "fpzip"}
     and "bomb" not in path.parent.name
 )
 WRAPPED_BROKEN = sorted(

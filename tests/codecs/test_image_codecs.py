@@ -82,9 +82,7 @@ def test_any_rectangle_of_the_right_area_is_read(width, image_chunk):
     chunk = image_chunk(SHAPE)
     image = chunk.reshape(-1, width)
     np.testing.assert_array_equal(Png(SHAPE).decode_chunk(imagecodecs.png_encode(image)), chunk)
-    np.testing.assert_array_equal(
-        Jxl(SHAPE).decode_chunk(imagecodecs.jpegxl_encode(image, lossless=True)), chunk
-    )
+    np.testing.assert_array_equal(Jxl(SHAPE).decode_chunk(imagecodecs.jpegxl_encode(image, lossless=True)), chunk)
     payload = simplejpeg.encode_jpeg(image[..., None].copy(), 90, "GRAY", "Gray")
     expected = simplejpeg.decode_jpeg(payload, "GRAY").reshape(SHAPE)
     np.testing.assert_array_equal(Jpeg(SHAPE).decode_chunk(payload), expected)
@@ -159,9 +157,7 @@ def test_png_interlaced(channels, color_type, dtype, image_chunk):
     for shape in ((channels, 3, 5, 7), (channels, 1, 1, 1), (channels, 2, 9, 3), (channels, 1, 4, 9)):
         chunk = image_chunk(shape, dtype)
         _, z, y, x = shape
-        image = np.moveaxis(chunk.reshape(channels, z * y, x), 0, -1).astype(
-            np.dtype(dtype).newbyteorder(">")
-        )
+        image = np.moveaxis(chunk.reshape(channels, z * y, x), 0, -1).astype(np.dtype(dtype).newbyteorder(">"))
         passes = [image[y0::dy, x0::dx] for x0, y0, dx, dy in ADAM7]
         rows = b"".join(unfiltered(part) for part in passes if part.size)
         payload = png(rows, size=(x, z * y), bits=chunk.itemsize * 8, color_type=color_type, interlace=1)
@@ -292,9 +288,7 @@ def test_jxl_of_other_samples():
 )
 def test_jxl_header(size, container):
     """The declared size is read from small, long and proportional forms, bare and in a container."""
-    payload = imagecodecs.jpegxl_encode(
-        np.zeros(size, np.uint8), lossless=True, usecontainer=container, effort=1
-    )
+    payload = imagecodecs.jpegxl_encode(np.zeros(size, np.uint8), lossless=True, usecontainer=container, effort=1)
     header = read_header(memoryview(payload))
     assert (header.height, header.width) == size
     assert (header.extra_channels, header.animated) == (0, False)

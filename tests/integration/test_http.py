@@ -487,3 +487,13 @@ def test_many_threads_share_one_array(server, layer, road):
     for thread in threads:
         thread.join()
     assert results == [True] * 8
+
+
+@pytest.mark.parametrize(
+    "target", ["zip://layer::file:///tmp/x.zip", "simplecache::file:///etc", "memory://x", "reference://"]
+)
+def test_an_info_does_not_lead_into_the_reader(server, read, road, target):
+    """An info on the network that redirects to what may be a local file, in whatever disguise, raises UrlError."""
+    server.reply = lambda asked: Reply(200, f'{{"redirect": "{target}"}}'.encode(), {"ETag": '"x"'})
+    with pytest.raises(storefs.UrlError, match="redirect"):
+        read(server.url)

@@ -87,9 +87,7 @@ class Kernel:
         if problem == TOO_FAR:
             raise too_far()
         if problem == NO_MEMORY:
-            raise MemoryError(
-                f"{CODEC_ID}: no memory to encode blocks of {block[::-1]} in a chunk of {chunk.shape}"
-            )
+            raise MemoryError(f"{CODEC_ID}: no memory to encode blocks of {block[::-1]} in a chunk of {chunk.shape}")
         if problem:
             raise ValueError(f"{CODEC_ID}: the kernel was misused")
         return words[: written.value]

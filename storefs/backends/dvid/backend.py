@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from storefs.backend import Reach
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import Instance, is_voxels, parse_instance
 from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
@@ -14,14 +15,17 @@ from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
 from storefs.backends.dvid.versions import Version, find_version
 from storefs.backends.dvid.voxels import Level, chunk_blocks, read_chunk
+from storefs.backends.dvid.writing import blocks_in, check_writable, cover, write_box
 from storefs.errors import MetadataError, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
-from storefs.plan import Call
+from storefs.plan import Call, Once
+from storefs_codecs.chunk_codec import Array
 
 if TYPE_CHECKING:
     from storefs.plan import Plan
 
+_SPATIAL_AXES = 3
 _LEVEL = re.compile(r"(.+)_(\d+)")
 _Describe = Callable[[str, Version, str, Mapping[str, Any]], "Plan[RoiBackend] | Plan[TileBackend]"]
 _OTHER_ARRAYS: Mapping[str, _Describe] = {"roi": describe_roi, "imagetile": describe_tiles}
@@ -188,3 +192,31 @@ class DvidBackend:
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether any block of the chunk is stored."""
         return (yield from self.read(chunk)) is not None
+
+    def check_writable(self, chunk: ChunkId) -> Plan[None]:
+        """Raise where the chunk's array cannot be written; asked once. Raises Unsupported, TransportError."""
+        level = self.levels[chunk.array]
+        yield Once(("writable", chunk.array), lambda: check_writable(level, self.url))
+
+    def parts(self, chunk: ChunkId) -> frozenset[Hashable]:
+        """The chunk's blocks, by server, version, instance and place."""
+        level = self.levels[chunk.array]
+        node = self._node(chunk)
+        grid = Grid(node.shape, node.chunk_shape)
+        start = self._place(level, grid.origin(chunk.index))
+        x, y, z = (s + n for s, n in zip(start, grid.extent(chunk.index)[-3:][::-1], strict=True))
+        return blocks_in(level, cover(level, start, (x, y, z)), self.url)
+
+    def write(self, chunk: ChunkId, start: tuple[int, ...], voxels: Array, reach: Reach) -> Plan[None]:
+        """Write `voxels` at `start` in the chunk. Raises TransportError, DecodeError."""
+        level = self.levels[chunk.array]
+        node = self._node(chunk)
+        origin = Grid(node.shape, node.chunk_shape).origin(chunk.index)
+        place = self._place(level, tuple(o + s for o, s in zip(origin, start, strict=True)))
+        channels = slice(start[0], start[0] + len(voxels)) if len(start) > _SPATIAL_AXES else slice(None)
+        yield from write_box(level, place, voxels, channels, self.url, reach)
+
+    def _place(self, level: Level, position: tuple[int, ...]) -> tuple[int, int, int]:
+        """The absolute voxel (x, y, z) of a position (zyx or czyx) in the array."""
+        x, y, z = (o + p for o, p in zip(level.origin, position[-_SPATIAL_AXES:][::-1], strict=True))
+        return x, y, z

@@ -6,17 +6,15 @@ two writers of this process lose an update. For labels the request says `mutate=
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
 import math
-import os
-import threading
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from storefs.backend import Reach
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import as_voxels, lz4, unlz4, within
 from storefs.errors import TransportError, Unsupported
@@ -32,44 +30,14 @@ Triple = tuple[int, int, int]
 Box = tuple[Triple, Triple]
 
 
-class Writers:
-    """Who writes which blocks in this process, and how far each instance has been written."""
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """An instance that may be written."""
 
-    def __init__(self) -> None:
-        self._free = threading.Condition()
-        self._held: set[Hashable] = set()
-        self._written: dict[Hashable, Box] = {}
-
-    def union(self, instance: Hashable, box: Box) -> Box:
-        """`box` and all boxes given for `instance` before, as one."""
-        with self._free:
-            low, high = self._written.get(instance, box)
-            x, y, z = (min(a, b) for a, b in zip(low, box[0], strict=True))
-            u, v, w = (max(a, b) for a, b in zip(high, box[1], strict=True))
-            self._written[instance] = (x, y, z), (u, v, w)
-            return self._written[instance]
-
-    @contextlib.contextmanager
-    def hold(self, blocks: frozenset[Hashable]) -> Iterator[None]:
-        """Wait until nobody writes any of `blocks`, and hold them while the block runs."""
-        with self._free:
-            self._free.wait_for(lambda: not self._held & blocks)
-            self._held |= blocks
-        try:
-            yield
-        finally:
-            with self._free:
-                self._held -= blocks
-                self._free.notify_all()
+    nbytes: int = 0
 
 
-@functools.cache
-def writers(_pid: int) -> Writers:
-    """The writers of the process `_pid`; a fork starts with none."""
-    return Writers()
-
-
-def check_writable(level: Level, url: str) -> Plan[None]:
+def check_writable(level: Level, url: str) -> Plan[Writable]:
     """Raise where the instance cannot be written: before any voxel is sent. Raises Unsupported, TransportError."""
     instance = level.instance
     if instance.grid_store:
@@ -88,6 +56,7 @@ def check_writable(level: Level, url: str) -> Plan[None]:
         raise TransportError(
             f"version {level.uuid} is locked, so nothing was sent; write to an open child version (newversion)", url=url
         )
+    return Writable()
 
 
 def cover(level: Level, start: Triple, stop: Triple) -> Box:
@@ -104,22 +73,24 @@ def blocks_in(level: Level, box: Box, url: str) -> frozenset[Hashable]:
     return frozenset((*_key(level, url), *xyz) for xyz in itertools.product(*ranges))
 
 
-def write_box(level: Level, start: Triple, voxels: Array, url: str) -> Plan[None]:
-    """Write `voxels` (zyx or czyx) at `start` (absolute voxel, x, y, z). The caller holds the blocks.
+def write_box(level: Level, start: Triple, voxels: Array, channels: slice, url: str, reach: Reach) -> Plan[None]:
+    """Write `voxels` (zyx, or czyx for `channels`) at `start` (absolute voxel, x, y, z). The caller holds the blocks.
 
     Raises TransportError and its kinds, DecodeError.
     """
-    shape = voxels.shape[-3:][::-1]
-    stop: Triple = (start[0] + shape[0], start[1] + shape[1], start[2] + shape[2])
+    instance = level.instance
+    sx, sy, sz = voxels.shape[-3:][::-1]
+    stop: Triple = (start[0] + sx, start[1] + sy, start[2] + sz)
     low, high = cover(level, start, stop)
-    if (low, high) != (start, stop):
+    if (low, high) != (start, stop) or (instance.channels > 1 and len(voxels) != instance.channels):
         whole = yield from _read(level, low, high, url)
         inside = tuple(slice(s - lo, e - lo) for s, e, lo in zip(start, stop, low, strict=True))[::-1]
-        within(whole, inside)[...] = voxels
+        target = whole[channels] if instance.channels > 1 else whole
+        within(target, inside)[...] = voxels
         voxels = whole
     yield from _post(level, low, high, voxels, url)
     if _grows(level, low, high):
-        yield from _post_extents(level, start, stop, url)
+        yield from _post_extents(level, start, stop, url, reach)
 
 
 def _read(level: Level, low: Triple, high: Triple, url: str) -> Plan[Array]:
@@ -167,12 +138,11 @@ def _grows(level: Level, low: Triple, high: Triple) -> bool:
     return any(lo < f for lo, f in zip(low, first, strict=True)) or any(h > s for h, s in zip(high, stop, strict=True))
 
 
-def _post_extents(level: Level, start: Triple, stop: Triple, url: str) -> Plan[None]:
-    """Say again what is there: what was there when the array was opened, and what was written."""
-    declared = level.instance.min_point or start, level.instance.stop_point or stop
-    known = writers(os.getpid())
-    known.union(_key(level, url), declared)
-    low, high = known.union(_key(level, url), (start, stop))
+def _post_extents(level: Level, start: Triple, stop: Triple, url: str, reach: Reach) -> Plan[None]:
+    """Say again what is there: what was there when the array was opened, and what has been written since."""
+    key = _key(level, url)
+    reach(key, (level.instance.min_point or start, level.instance.stop_point or stop))
+    low, high = reach(key, (start, stop))
     body = calls.to_json({"MinPoint": low, "MaxPoint": [n - 1 for n in high]})
     yield from calls.ask(Call(calls.node(level.uuid, level.instance.name, "extents"), method="POST", body=body), url)
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storefs.backend import Redirect
 from storefs.backends.precomputed.backend import PrecomputedBackend, describe
 from storefs.backends.precomputed.document import parse_json
 from storefs.backends.precomputed.info import Info, parse_info
@@ -17,7 +18,6 @@ from storefs.errors import MetadataError, NoSuchVolume, TooLong
 from storefs.metadata import documents
 from storefs.model import Presentation
 from storefs.plan import Body, Get
-from storefs.backend import Redirect
 from tests.backends.precomputed.infos import SHARDING, URL, info
 
 
