@@ -178,7 +178,7 @@ def test_an_instance_without_data_is_an_empty_array(lab):
 
 def test_addresses(gray, lab):
     """A prefix, a branch and the server itself open; a branch is pinned to the version it is at."""
-    url, voxels = gray
+    _, voxels = gray
     server = lab.server.url
     child = lab.commit()
     assert np.array_equal(storefs.open_array(f"dvid://{server}/{lab.root[:6]}/gray")[:], voxels)
