@@ -197,10 +197,9 @@ def test_forbidden_files_may_mean_missing(slow, read):
     assert not read("slowfs://here", forbidden="missing").any()
 
 
+@pytest.mark.parametrize("files", [None], indirect=True, ids=["unsharded"])
 def test_an_oversize_file_is_refused(slow, read, files):
     """A file far longer than its chunk can be raises."""
-    if any(name.endswith(".shard") for name in files):
-        pytest.skip("shards are as long as they like")
     for name in list(slow.content):
         if "1_1_1" in name:
             slow.content[name] = bytes(1 << 20)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.core import has_magic
 from fsspec.spec import AbstractBufferedFile
 
 from storefs.backends.dvid import calls
@@ -246,6 +247,8 @@ class KeyValueFileSystem(VirtualFileSystem):
     async def _rm(self, path: Any, **settings: Any) -> None:  # noqa: ANN401  # fsspec passes more
         paths = [path] if isinstance(path, str) else list(path)
         if paths and await self._value(paths[0]) is not None:
+            if isinstance(path, str) and not has_magic(path) and not await self._exists(path):
+                raise FileNotFoundError(path)
             await AsyncFileSystem._rm(self, path, **settings)  # noqa: SLF001  # passes over VirtualFileSystem's own
         else:
             await super()._rm(path, **settings)
