@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fsspec.registry import known_implementations
 
 import storefs
 from storefs.transport import objects, retry
@@ -48,13 +47,6 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting is tested where it is the point."""
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.02)
     monkeypatch.setattr(objects, "_SLOW_DOWN_WAIT", 0.05)
-
-
-@pytest.fixture
-def chained_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry points that let fsspec chain to buckets where s3fs and gcsfs are not installed."""
-    for protocol, name in (("s3", "S3"), ("s3a", "S3"), ("gs", "GCS"), ("gcs", "GCS")):
-        monkeypatch.setitem(known_implementations, protocol, {"class": f"storefs.transport.places.{name}"})
 
 
 @pytest.fixture

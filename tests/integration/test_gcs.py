@@ -97,7 +97,7 @@ def test_objects_unpacked_on_the_way(google, road, read):
     assert np.array_equal(read("gs://lab/layer", endpoint_url=google.url), VOLUME)
 
 
-def test_the_chained_form_with_gcsfs_words(google, chained_buckets):
+def test_the_chained_form_with_gcsfs_words(google):
     """storage_options={"gs": {"token": "anon"}} means anonymous, as with gcsfs."""
     options = {"gs": {"token": "anon", "endpoint_url": google.url}}
     group = zarr.open("precomputed::gs://lab/layer", mode="r", storage_options=options)
@@ -158,7 +158,7 @@ def test_a_service_account_of_the_environment(private, road, read, tmp_path, mon
     assert private.requests["/token"] <= 2
 
 
-def test_a_key_file_in_gcsfs_words(private, road, tmp_path, chained_buckets):
+def test_a_key_file_in_gcsfs_words(private, road, tmp_path):
     """storage_options={"gs": {"token": path}} reads with that key file, and asks nothing anonymously."""
     key = service_account(tmp_path, f"{private.url}/token")
     options = {"gs": {"token": str(key), "endpoint_url": private.url}}

@@ -102,7 +102,7 @@ def test_the_endpoint_may_come_from_the_environment(moto, road, read, monkeypatc
     assert np.array_equal(read("s3://public/plain"), VOLUME)
 
 
-def test_zarr_and_fsspec_open_it(moto, chained_buckets):
+def test_zarr_and_fsspec_open_it(moto):
     """zarr.open by URL, options in the query, and the chained form read the same voxels."""
     for url, options in (
         ("precomputed://s3://public/gzip", {"endpoint_url": moto}),
@@ -254,7 +254,7 @@ def test_a_region_that_cannot_be_found_is_asked_for(stub, road, read):
 # secrets
 
 
-def test_secrets_show_nowhere(stub, in_environment, chained_buckets):
+def test_secrets_show_nowhere(stub, in_environment):
     """Neither repr nor pickle nor error text tell a key or a token, wherever it was given."""
     options = {"endpoint_url": stub.url, "headers": {"X-Token": "t0ken"}, "retries": 0}
     chained = {"s3": {"key": KEY, "secret": SECRET, "token": "t0ken", "endpoint_url": stub.url}}
@@ -274,7 +274,7 @@ def test_secrets_show_nowhere(stub, in_environment, chained_buckets):
         assert not any(secret.encode() in data for data in pickled)
 
 
-def test_a_pickled_array_reads_with_the_workers_credentials(moto, in_environment, chained_buckets):
+def test_a_pickled_array_reads_with_the_workers_credentials(moto, in_environment):
     """Credentials stay behind; the endpoint travels along, and the worker looks for its own credentials."""
     array = storefs.open_array("precomputed://s3://private/plain", endpoint_url=moto)
     assert np.array_equal(pickle.loads(pickle.dumps(array))[...], VOLUME)
@@ -291,7 +291,7 @@ def test_a_pickled_array_reads_with_the_workers_credentials(moto, in_environment
         ({"tokken": "x"}, "tokken"),
     ],
 )
-def test_foreign_options_that_mean_nothing_here(given, named, chained_buckets):
+def test_foreign_options_that_mean_nothing_here(given, named):
     """An s3fs option that storefs does not have raises UrlError, naming it and those there are."""
     with pytest.raises(storefs.UrlError, match=rf"{named}.*not understood; understood are"):
         zarr.open("precomputed::s3://public/plain", mode="r", storage_options={"s3": given})
@@ -305,7 +305,7 @@ def test_no_stall_without_credentials(moto, monkeypatch):
     assert time.monotonic() - started < 3
 
 
-def test_a_stand_in_is_no_filesystem(chained_buckets):
+def test_a_stand_in_is_no_filesystem():
     """Opening a bucket itself without s3fs says what to install; with s3fs, it is s3fs."""
     import fsspec
 
