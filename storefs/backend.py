@@ -38,6 +38,14 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class SupportsRegion(Protocol):
+    """A backend that can read less than a chunk."""
+
+    def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
+        """Just the voxels from `start` to `stop` in the chunk; None where the chunk as a whole is as cheap."""
+
+
+@runtime_checkable
 class SupportsWrite(Protocol):
     """A backend whose chunks can be written."""
 

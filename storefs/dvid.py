@@ -16,7 +16,8 @@ from storefs.backends.dvid.client import Client
 from storefs.backends.dvid.keys import escape, unescape
 from storefs.backends.dvid.keyvalue_map import KeyValue
 from storefs.backends.dvid.roi import spans_of
-from storefs.backends.dvid.sparse import SparseSize, coordinates
+from storefs.backends.dvid.runs import coordinates
+from storefs.backends.dvid.sparse import SparseSize
 from storefs.backends.dvid.voxels_metadata import VoxelsMetadata
 
 if TYPE_CHECKING:

@@ -162,6 +162,11 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         source, key = await self._volume_of(path)
         return await source.read_through(key, decode, in_thread=in_thread)
 
+    async def read_box(self, path: str, selection: Any) -> Any:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection` of the chunk at `path`, None where reading the chunk is as cheap."""
+        source, key = await self._resolve(path)
+        return await source.read_box(key, selection)
+
     async def _get_file(self, rpath: str, lpath: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
         data = None if await self._isdir(rpath) else await self._cat_file(rpath)
         await asyncio.to_thread(_keep, Path(lpath), data)

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from storefs.backend import Opener, Payload, Stored, Transport
+from storefs.backend import Opener, Payload, Stored, SupportsRegion, Transport
 from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported
 from storefs.face import show, show_absent, shows_absent
 from storefs.listing import batches, chunk_keys_under, documents_under, names_below
@@ -17,6 +17,8 @@ from storefs.model import ChunkId, Presentation
 from storefs.once import OnceCache
 from storefs.opened import Opened, describe, describe_async
 from storefs.plan import Once, Plan, Request, drive, drive_async
+from storefs.selection import kept_axes, plain_box
+from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 
 T = TypeVar("T")
@@ -152,6 +154,30 @@ class Source:
         if in_thread or callable(stored) or self.presentation.face == "portable":
             return await asyncio.to_thread(self._show_through, volume, chunk, stored, decode)
         return self._show_through(volume, chunk, stored, decode)
+
+    async def read_box(self, key: str, selection: Any) -> Array | None:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection` of the chunk under `key`, where the backend can read them without the rest.
+
+        None where it cannot, or the chunk as a whole is as cheap. Raises as `read` does.
+        """
+        volume = await self.opened()
+        chunk = volume.chunk(key)
+        # which voxels of a box are absent cannot be told
+        if chunk is None or not isinstance(volume.backend, SupportsRegion) or self.missing == "error":
+            return None
+        box = plain_box(selection, self.presentation.flip(volume.node(chunk).chunk_shape))
+        if box is None:
+            return None
+        stored_box = self.presentation.flip(box)
+        start, stop = tuple(s.start for s in stored_box), tuple(s.stop for s in stored_box)
+        if any(s > n for s, n in zip(stop, volume.extent(chunk), strict=True)):
+            return None
+        plan = volume.backend.read_box(chunk, start, stop)
+        if plan is None:
+            return None
+        voxels = await asyncio.to_thread(self.run, volume, plan, chunk)
+        shown = voxels if self.presentation.axes == "zyx" else voxels.T
+        return shown[kept_axes(selection)]
 
     async def _fetch(self, volume: Opened, chunk: ChunkId) -> Stored | None:
         self._check_supported(volume, chunk)

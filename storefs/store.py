@@ -77,6 +77,11 @@ class VirtualStore(Store):
         await self._ensure_open()
         return await self.source.read_through(key, decode, in_thread=in_thread)
 
+    async def read_box(self, key: str, selection: Any) -> Any:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection` of the chunk under `key`, None where reading the chunk is as cheap."""
+        await self._ensure_open()
+        return await self.source.read_box(key, selection)
+
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:

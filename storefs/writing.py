@@ -18,6 +18,7 @@ from storefs.errors import Unsupported
 from storefs.metadata import codec_id, native_configuration, v2_compressor
 from storefs.model import ArrayNode, ChunkId, Presentation
 from storefs.opened import Opened
+from storefs.selection import plain_box
 from storefs.source import Source
 from storefs_codecs.chunk_codec import Array
 
@@ -146,25 +147,6 @@ def _decode(payload: Payload, node: ArrayNode, shown: Presentation) -> Array:
         return voxels
     data = numcodecs.get_codec(settings).decode(payload)
     return np.frombuffer(data, node.dtype).reshape(node.chunk_shape)
-
-
-def plain_box(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | None:  # noqa: ANN401  # zarr's selectors are untyped
-    """`selection` as one slice an axis, None where it is no solid box."""
-    items = selection if isinstance(selection, tuple) else (selection,)
-    if len(items) != len(shape):
-        return None
-    box = []
-    for item, length in zip(items, shape, strict=True):
-        if isinstance(item, slice):
-            start, stop, step = item.indices(length)
-        elif isinstance(item, int | np.integer):
-            start, stop, step = int(item), int(item) + 1, 1
-        else:
-            return None
-        if step != 1 or stop <= start:
-            return None
-        box.append(slice(start, stop))
-    return tuple(box)
 
 
 def _with_dropped_axes(values: Array, selection: Any, shape: tuple[int, ...]) -> Array:  # noqa: ANN401  # zarr's selectors are untyped

@@ -52,3 +52,4 @@ class RawCodec(PartWriter, ZarrChunkCodec):
 
     numcodec: ClassVar[type[ChunkCodec]] = Raw
     in_thread: ClassVar[bool] = False
+    reads_boxes: ClassVar[bool] = True  # some sources send any part of plain voxels

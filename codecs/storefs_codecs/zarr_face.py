@@ -53,6 +53,7 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     numcodec: ClassVar[type[ChunkCodec]]
     in_thread: ClassVar[bool] = True
+    reads_boxes: ClassVar[bool] = False
     is_fixed_size = False
     configuration: dict[str, Any] = field(default_factory=dict, hash=False)
 
@@ -121,6 +122,10 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
         selection: Any,  # noqa: ANN401  # zarr's selectors are untyped
         chunk_spec: ArraySpec,
     ) -> NDBuffer | None:
+        read_box = _through(byte_getter, "read_box") if self.reads_boxes else None
+        voxels = None if read_box is None else await read_box(selection)
+        if voxels is not None:
+            return chunk_spec.prototype.nd_buffer.from_numpy_array(voxels)
         through: ReadThrough | None = _through(byte_getter, "read_through")
         if through is not None:
             chunk = await through(lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread)

@@ -106,14 +106,17 @@ class ServiceTransport:
         )
         shown = f"{self.server}/{path}"
         url = URL(f"{shown}?{query}" if query else shown, encoded=True)
+        mistakes: list[Exception] = []
         try:
-            body, headers = _body(call)
+            body, headers = _body(call, mistakes)
             async with self._open_session().request(
                 call.method, url, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 data = await _read(answer, call, shown)
                 return Reply(answer.status, data, answer.content_type or "", answer.headers.get("Content-Range", ""))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            if mistakes:
+                raise mistakes[0] from None
             # the cause may show a token in the query
             raise judge_aiohttp(error, shown, self.options.timeout) from None
 
@@ -154,13 +157,18 @@ class _Busy:
         return self._delay * random.uniform(0.25, 0.5)  # noqa: S311  # no secret
 
 
-def _body(call: Call) -> tuple[bytes | memoryview | AsyncIterator[bytes | memoryview] | None, dict[str, str]]:
-    """What aiohttp is to send; long bodies in pieces, so that others on the event loop get their turn."""
+def _body(
+    call: Call, mistakes: list[Exception]
+) -> tuple[bytes | memoryview | AsyncIterator[bytes | memoryview] | None, dict[str, str]]:
+    """What aiohttp is to send; long bodies in pieces, so that others on the event loop get their turn.
+
+    What the maker of pieces raises goes to `mistakes`, as aiohttp does not tell it from a broken connection.
+    """
     headers = dict(call.headers)
     if call.body is None:
         return None, headers
     if not isinstance(call.body, bytes | memoryview):
-        return _in_thread(call.body), headers
+        return _in_thread(call.body, mistakes), headers
     view = memoryview(call.body).cast("B")
     if view.nbytes <= _PIECE:
         return call.body, headers
@@ -172,10 +180,17 @@ async def _pieces(view: memoryview) -> AsyncIterator[memoryview]:
         yield view[start : start + _PIECE]
 
 
-async def _in_thread(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+async def _in_thread(pieces: Iterable[bytes], mistakes: list[Exception]) -> AsyncIterator[bytes]:
     """`pieces`, each made in a worker thread, as making it may take long."""
     source = iter(pieces)
-    while (piece := await asyncio.to_thread(next, source, None)) is not None:
+    while True:
+        try:
+            piece = await asyncio.to_thread(next, source, None)
+        except Exception as mistake:
+            mistakes.append(mistake)
+            raise
+        if piece is None:
+            return
         yield piece
 
 

@@ -14,7 +14,7 @@ from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
 from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
 from storefs.backends.dvid.versions import Version, find_version
-from storefs.backends.dvid.voxels import Level, chunk_blocks, read_chunk
+from storefs.backends.dvid.voxels import Level, chunk_blocks, read_box, read_chunk
 from storefs.backends.dvid.writing import blocks_in, check_writable, cover, write_box
 from storefs.errors import MetadataError, Unsupported
 from storefs.grid import Grid
@@ -56,7 +56,9 @@ def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend |
     if typename in _OTHER_ARRAYS:
         return (yield from _OTHER_ARRAYS[typename](url, version, address.instance, _attributes(url, version)))
     if not is_voxels(typename):
-        raise Unsupported(f"{address.instance!r} is of type {typename}, which holds no voxels", url=url)
+        hint = "; its values are files for fsspec, and a zarr store as storefs.dvid.KeyValueStore"
+        message = f"{address.instance!r} is of type {typename}, which holds no voxels"
+        raise Unsupported(message + hint * (typename == "keyvalue"), url=url)
     levels = yield from _levels(version, address.instance, "", reading, url)
     return DvidBackend(url, _group(url, version, levels, address.instance, ""), {level.path: level for level in levels})
 
@@ -78,6 +80,8 @@ def _describe_version(url: str, version: Version, reading: Reading) -> Plan[Dvid
 def _levels(version: Version, name: str, path: str, reading: Reading, url: str) -> Plan[list[Level]]:
     """The scales of an instance: the server's own, or sibling instances `name_1`, `name_2` and so on."""
     first = yield from _instance(version, name, url)
+    if reading.roi is not None:
+        yield from _check_roi(version, first, reading.roi, url)
     members = [(first, scale) for scale in range(first.max_scale + 1)]
     while not first.is_label and version.instances.get(f"{name}_{len(members)}") == first.typename:
         sibling = yield from _instance(version, f"{name}_{len(members)}", url)
@@ -86,6 +90,16 @@ def _levels(version: Version, name: str, path: str, reading: Reading, url: str) 
         _level(first, instance, scale, number, version, path, reading, url)
         for number, (instance, scale) in enumerate(members)
     ]
+
+
+def _check_roi(version: Version, first: Instance, roi: str, url: str) -> Plan[None]:
+    """Raise where masking by `roi` would hit the wrong blocks: the server compares block indices without scaling."""
+    if version.require(roi, url) != "roi":
+        raise Unsupported(f"{roi!r} is of type {version.instances[roi]}, not roi", url=url)
+    info = yield from calls.ask_json(Call(calls.node(version.uuid, roi, "info")), url)
+    block = (info.get("Extended") or {}).get("BlockSize") if isinstance(info, dict) else None
+    if block != list(first.block_size):
+        raise Unsupported(f"roi {roi!r} has blocks of {block}, {first.name!r} of {list(first.block_size)}", url=url)
 
 
 def _level(
@@ -188,6 +202,32 @@ class DvidBackend:
         z, y, x = chunk.index[-3:]
         extent = Grid(node.shape, node.chunk_shape).extent(chunk.index)
         return (yield from read_chunk(self.levels[chunk.array], (x, y, z), extent, self.url))
+
+    def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
+        """Just the voxels from `start` to `stop` in the chunk; None where the chunk as a whole is as cheap.
+
+        Raises TransportError, DecodeError.
+        """
+        level = self.levels[chunk.array]
+        node = self._node(chunk)
+        grid = Grid(node.shape, node.chunk_shape)
+        origin = grid.origin(chunk.index)
+        low = self._place(level, tuple(o + s for o, s in zip(origin, start, strict=True)))
+        high = self._place(level, tuple(o + s for o, s in zip(origin, stop, strict=True)))
+        whole = self._place(level, tuple(o + n for o, n in zip(origin, grid.extent(chunk.index), strict=True)))
+        same_blocks = cover(level, low, high) == cover(level, self._place(level, origin), whole)
+        if same_blocks and stop == grid.extent(chunk.index):
+            return None
+        channels = slice(start[0], stop[0]) if len(start) > _SPATIAL_AXES else slice(None)
+        return self._read_channels(level, low, high, channels)
+
+    def _read_channels(
+        self, level: Level, low: tuple[int, int, int], high: tuple[int, int, int], channels: slice
+    ) -> Plan[Array]:
+        voxels: Array = yield from read_box(level, low, high, self.url)
+        if level.instance.channels > 1:
+            voxels = voxels[channels]
+        return voxels
 
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether any block of the chunk is stored."""

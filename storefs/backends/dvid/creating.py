@@ -6,17 +6,15 @@ None of these requests is sent twice: the answer to a second would be that the t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import IMAGE_TYPES, LABEL_TYPES, parse_json
-from storefs.backends.dvid.part import ask
-from storefs.errors import MetadataError
+from storefs.backends.dvid.part import ask, field_of
 from storefs.plan import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from storefs.plan import Plan
 
 Triple = tuple[int, int, int]
@@ -35,55 +33,57 @@ _MOST_LEVELS = 255
 _AXES = 3
 
 
-def instance_settings(
-    typename: str,
-    name: str,
-    *,
-    block_size: Sequence[int] | None = None,
-    voxel_size: Sequence[float] | None = None,
-    voxel_units: Sequence[str] | str | None = None,
-    min_point: Sequence[int] | None = None,
-    max_point: Sequence[int] | None = None,
-    background: int | None = None,
-    versioned: bool = True,
-    compression: str | None = None,
-    checksum: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    indexed_labels: bool | None = None,
-    max_downres_level: int | None = None,
-    source: str | None = None,
-    tile_format: str | None = None,
-) -> dict[str, str]:
-    """The settings of a new instance as DVID wants them; triples are x, y, z, `max_point` is inclusive.
+class InstanceSettings(TypedDict, total=False):
+    """Settings of a new instance; triples are x, y, z."""
+
+    block_size: Sequence[int]
+    voxel_size: Sequence[float]
+    voxel_units: Sequence[str] | str
+    min_point: Sequence[int]
+    max_point: Sequence[int]  # inclusive
+    background: int
+    versioned: bool
+    compression: str  # "lz4", "gzip:6", "jpeg", "snappy", "none"
+    checksum: str  # "crc32", "none"
+    tags: Mapping[str, str]
+    indexed_labels: bool
+    max_downres_level: int
+    source: str  # of an imagetile
+    tile_format: str  # of an imagetile: "png", "jpg", "lz4"
+
+
+def instance_settings(typename: str, name: str, **given: Unpack[InstanceSettings]) -> dict[str, str]:
+    """The settings of a new instance as DVID wants them.
 
     Raises ValueError for what the server would refuse, or take and regret.
     """
+    block_size, compression, tags = given.get("block_size"), given.get("compression"), given.get("tags")
     _check_names(typename, name)
     _check_compression(typename, compression)
     labels = typename in ("labelmap", "labelarray")
     if block_size is not None and labels and any(n % _LABEL_UNIT for n in block_size):
         raise ValueError(f"block_size of a {typename} must be multiples of {_LABEL_UNIT}, got {tuple(block_size)}")
-    if (min_point is None) != (max_point is None):
+    if ("min_point" in given) != ("max_point" in given):
         raise ValueError("min_point and max_point are given together or not at all")
-    if isinstance(voxel_units, str):
-        voxel_units = [voxel_units] * _AXES
+    units = given.get("voxel_units")
+    indexed = given.get("indexed_labels")
     settings = {
         "typename": typename,
         "dataname": name,
         "BlockSize": _numbers("block_size", block_size, least=1),
-        "VoxelSize": _numbers("voxel_size", voxel_size, least=1e-9),
-        "VoxelUnits": None if voxel_units is None else ",".join(voxel_units),
-        "MinPoint": _numbers("min_point", min_point),
-        "MaxPoint": _numbers("max_point", max_point),
-        "Background": _small("background", background, _MOST_BACKGROUND),
-        "versioned": None if versioned else "false",
+        "VoxelSize": _numbers("voxel_size", given.get("voxel_size"), least=1e-9),
+        "VoxelUnits": None if units is None else ",".join([units] * _AXES if isinstance(units, str) else units),
+        "MinPoint": _numbers("min_point", given.get("min_point")),
+        "MaxPoint": _numbers("max_point", given.get("max_point")),
+        "Background": _small("background", given.get("background"), _MOST_BACKGROUND),
+        "versioned": None if given.get("versioned", True) else "false",
         "Compression": compression,
-        "Checksum": checksum,
+        "Checksum": given.get("checksum"),
         "Tags": tags and ",".join(f"{key}={value}" for key, value in tags.items()),
-        "MaxDownresLevel": _small("max_downres_level", max_downres_level, _MOST_LEVELS),
-        "IndexedLabels": None if indexed_labels is None else str(indexed_labels).lower(),
-        "Source": source,
-        "Format": tile_format,
+        "MaxDownresLevel": _small("max_downres_level", given.get("max_downres_level"), _MOST_LEVELS),
+        "IndexedLabels": None if indexed is None else str(indexed).lower(),
+        "Source": given.get("source"),
+        "Format": given.get("tile_format"),
     }
     return {key: value for key, value in settings.items() if value}
 
@@ -131,10 +131,7 @@ def new_child(
 
 def _made(url: str, path: tuple[str, ...], given: dict[str, Any], key: str) -> Plan[str]:
     reply = yield from ask(Call(path, method="POST", body=calls.to_json(given), repeatable=False), url)
-    answer = parse_json(reply.data, "/".join(path), url)
-    if not isinstance(answer, dict) or not isinstance(answer.get(key), str):
-        raise MetadataError(f"{'/'.join(path)}: expected {key}, got {answer!r}", url=url)
-    return str(answer[key])
+    return field_of(parse_json(reply.data, "/".join(path), url), key, str, url)
 
 
 def _check_names(typename: str, name: str) -> None:

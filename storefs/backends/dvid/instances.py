@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.creating import create_instance, instance_settings, post_extents
+from storefs.backends.dvid.creating import InstanceSettings, create_instance, instance_settings, post_extents
 from storefs.backends.dvid.part import Part, asked
 from storefs.backends.dvid.voxels_metadata import VoxelsMetadata
 from storefs.errors import MetadataError
@@ -23,10 +23,10 @@ class Instances(Part):
     """Data instances of a version."""
 
     @asked
-    def create(self, /, uuid: str, typename: str, name: str, **settings: Any) -> Plan[None]:  # noqa: ANN401  # listed below
+    def create(self, /, uuid: str, typename: str, name: str, **settings: Unpack[InstanceSettings]) -> Plan[None]:
         """A new instance, seen from every version of the repository.
 
-        `settings`: block_size, voxel_size, voxel_units, min_point, max_point (inclusive), all x, y, z; background,
+        Settings: block_size, voxel_size, voxel_units, min_point, max_point (inclusive), all x, y, z; background,
         versioned, compression ("lz4", "gzip:6", "jpeg", "snappy", "none"), checksum ("crc32"), tags,
         indexed_labels, max_downres_level; source and tile_format of an imagetile. Raises ValueError for what the
         server would refuse.

@@ -13,7 +13,7 @@ import numpy as np
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import parse_json
-from storefs.backends.dvid.part import Part, asked
+from storefs.backends.dvid.part import Part, asked, field_of
 from storefs.errors import MetadataError, Unsupported
 from storefs.plan import Call
 
@@ -32,9 +32,11 @@ class Labels(Part):
     """Labels of a labelmap (`at` and `label_at` also of labelarray and labelblk). Label 0 is the background."""
 
     @asked
-    def label_at(self, /, uuid: str, name: str, point_xyz: Sequence[int], **options: Any) -> Plan[int]:  # noqa: ANN401  # as for `at`
-        """The label at one voxel; options as for `at`."""
-        found = yield from self._at(uuid, name, [point_xyz], **options)
+    def label_at(
+        self, uuid: str, name: str, point_xyz: Sequence[int], *, scale: int = 0, supervoxels: bool = False
+    ) -> Plan[int]:
+        """The label at one voxel; as `at`."""
+        found = yield from self._at(uuid, name, [point_xyz], scale=scale, supervoxels=supervoxels)
         return int(found[0])
 
     @asked
@@ -72,14 +74,16 @@ class Labels(Part):
     def supervoxels(self, uuid: str, name: str, label: int) -> Plan[list[int]]:
         """The supervoxels of a body, empty where there is no such body."""
         found = yield from self._indexed(uuid, name, "supervoxels", label, ())
-        return [int(label) for label in found or []]
+        if not isinstance(found or [], list) or not all(map(_is_label, found or [])):
+            raise MetadataError(f"supervoxels: expected labels, got {str(found)[:200]}", url=self._connection.url)
+        return list(found or [])
 
     @asked
     def size(self, uuid: str, name: str, label: int, *, supervoxels: bool = False) -> Plan[int]:
         """Voxels of a body, or of a supervoxel; 0 where there is none."""
         query = (("supervoxels", "true"),) if supervoxels else ()
         found = yield from self._indexed(uuid, name, "size", label, query)
-        return int(found["voxels"]) if found else 0
+        return field_of(found, "voxels", int, self._connection.url) if found else 0
 
     @asked
     def sizes(self, uuid: str, name: str, labels: Sequence[int], *, supervoxels: bool = False) -> Plan[Array]:
@@ -90,7 +94,8 @@ class Labels(Part):
     @asked
     def max_label(self, uuid: str, name: str) -> Plan[int]:
         """The highest label of the version. Raises TransportError where there is none."""
-        return int((yield from self._ask_json(Call(calls.node(uuid, name, "maxlabel"))))["maxlabel"])
+        answer = yield from self._ask_json(Call(calls.node(uuid, name, "maxlabel")))
+        return field_of(answer, "maxlabel", int, self._connection.url)
 
     @asked
     def set_max_label(self, uuid: str, name: str, label: int) -> Plan[None]:
@@ -100,7 +105,8 @@ class Labels(Part):
     @asked
     def next_label(self, uuid: str, name: str) -> Plan[int]:
         """The label that would be reserved next."""
-        return int((yield from self._ask_json(Call(calls.node(uuid, name, "nextlabel"))))["nextlabel"])
+        answer = yield from self._ask_json(Call(calls.node(uuid, name, "nextlabel")))
+        return field_of(answer, "nextlabel", int, self._connection.url)
 
     @asked
     def reserve(self, uuid: str, name: str, count: int) -> Plan[range]:
@@ -109,7 +115,8 @@ class Labels(Part):
             raise ValueError(f"count: expected at least one label, got {count}")
         call = Call(calls.node(uuid, name, "nextlabel", str(count)), method="POST", repeatable=False)
         found = yield from self._ask_json(call)
-        return range(int(found["start"]), int(found["end"]) + 1)
+        start, end = (field_of(found, key, int, self._connection.url) for key in ("start", "end"))
+        return range(start, end + 1)
 
     @asked
     def merge(self, uuid: str, name: str, target: int, others: Sequence[int]) -> Plan[int]:
@@ -118,7 +125,7 @@ class Labels(Part):
             raise ValueError("merge: no labels to merge")
         labels = [as_label(label) for label in (target, *others)]
         answer = yield from self._post_json(calls.node(uuid, name, "merge"), labels, repeatable=False)
-        return int(answer["MutationID"])
+        return field_of(answer, "MutationID", int, self._connection.url)
 
     @asked
     def cleave(self, uuid: str, name: str, label: int, supervoxels: Sequence[int]) -> Plan[int]:
@@ -127,7 +134,7 @@ class Labels(Part):
             raise ValueError("cleave: no supervoxels to cleave off")
         path = calls.node(uuid, name, "cleave", str(as_label(label)))
         answer = yield from self._post_json(path, [as_label(sv) for sv in supervoxels], repeatable=False)
-        return int(answer["CleavedLabel"])
+        return field_of(answer, "CleavedLabel", int, self._connection.url)
 
     # plans
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protoco
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import Instance, parse_instance, parse_json
-from storefs.errors import NoSuchVolume, TransportError, Unsupported
+from storefs.errors import MetadataError, NoSuchVolume, TransportError, Unsupported
 from storefs.plan import Call, Reply, drive, drive_async
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ _NO_VERSION = re.compile(
 )
 _NO_ENDPOINT = re.compile(r"Bad API call|endpoint is not supported|is not label indexed")
 _FULL_WRITE = "allow writes on committed nodes"
+
+
+def field_of(answer: object, key: str, kind: type[T], url: str) -> T:
+    """The value of `key` in an answer, of type `kind`. Raises MetadataError."""
+    value = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise MetadataError(f"expected {key} ({kind.__name__}) in the answer, got {str(answer)[:200]}", url=url)
+    return value
 
 
 class Asks(Protocol):
@@ -58,8 +66,14 @@ class Connection:
         return drive(plan, lambda request: self.transport.fetch(_call(request)))
 
     async def run_async(self, plan: Plan[T]) -> T:
-        """The value of `plan`, asked for on the running event loop."""
-        return await drive_async(plan, lambda request: self.transport.fetch_async(_call(request)))
+        """The value of `plan`, asked for on the running event loop, for filesystems and stores.
+
+        NoSuchVolume comes as TransportError, which zarr does not take for "nothing here".
+        """
+        try:
+            return await drive_async(plan, lambda request: self.transport.fetch_async(_call(request)))
+        except NoSuchVolume as error:
+            raise TransportError(error.message, url=error.url) from error
 
 
 def _call(request: Request) -> Call:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.creating import create_repo, new_child
-from storefs.backends.dvid.part import Part, asked
-from storefs.errors import MetadataError
+from storefs.backends.dvid.part import Part, asked, field_of
 from storefs.plan import Call
 
 if TYPE_CHECKING:
@@ -55,7 +54,8 @@ class Repos(Part):
     @asked
     def log(self, uuid: str) -> Plan[list[str]]:
         """The repository's log, a line an item."""
-        return _list((yield from self._ask_json(Call(calls.repo(uuid, "log")))), "log", self._connection.url)
+        answer = yield from self._ask_json(Call(calls.repo(uuid, "log")))
+        return [str(line) for line in field_of(answer, "log", list, self._connection.url)]
 
     @asked
     def add_to_log(self, uuid: str, lines: Sequence[str]) -> Plan[None]:
@@ -72,7 +72,7 @@ class Repos(Part):
         """A version that joins committed versions which do not conflict; gives its uuid."""
         given = {"mergeType": "conflict-free", "parents": list(uuids), "note": note}
         answer = yield from self._post_json(calls.repo(uuids[0], "merge"), given, repeatable=False)
-        return _text(answer, "child", self._connection.url)
+        return field_of(answer, "child", str, self._connection.url)
 
 
 class Versions(Part):
@@ -81,14 +81,15 @@ class Versions(Part):
     @asked
     def is_locked(self, uuid: str) -> Plan[bool]:
         """Whether the version is committed, and so refuses changes."""
-        return bool((yield from self._ask_json(Call(("api", "node", uuid, "status"))))["Locked"])
+        answer = yield from self._ask_json(Call(("api", "node", uuid, "status")))
+        return field_of(answer, "Locked", bool, self._connection.url)
 
     @asked
     def commit(self, uuid: str, note: str = "", log: Sequence[str] = ()) -> Plan[str]:
         """Lock the version for ever; gives its whole uuid."""
         given: Json = {key: value for key, value in (("note", note), ("log", list(log))) if value}
         answer = yield from self._post_json(("api", "node", uuid, "commit"), given, repeatable=False)
-        return _text(answer, "committed", self._connection.url)
+        return field_of(answer, "committed", str, self._connection.url)
 
     @asked
     def new_version(self, uuid: str, note: str = "", *, new_uuid: str | None = None) -> Plan[str]:
@@ -105,12 +106,13 @@ class Versions(Part):
         """A name for a committed version, usable as a uuid; gives the tag."""
         given = {"tag": tag} | ({"note": note} if note else {})
         answer = yield from self._post_json(("api", "node", uuid, "tag"), given, repeatable=False)
-        return _text(answer, "child", self._connection.url)
+        return field_of(answer, "child", str, self._connection.url)
 
     @asked
     def note(self, uuid: str) -> Plan[str]:
         """The version's note."""
-        return _text((yield from self._ask_json(Call(("api", "node", uuid, "note")))), "note", self._connection.url)
+        answer = yield from self._ask_json(Call(("api", "node", uuid, "note")))
+        return field_of(answer, "note", str, self._connection.url)
 
     @asked
     def set_note(self, uuid: str, note: str) -> Plan[None]:
@@ -120,22 +122,10 @@ class Versions(Part):
     @asked
     def log(self, uuid: str) -> Plan[list[str]]:
         """The version's log, a line an item."""
-        return _list((yield from self._ask_json(Call(("api", "node", uuid, "log")))), "log", self._connection.url)
+        answer = yield from self._ask_json(Call(("api", "node", uuid, "log")))
+        return [str(line) for line in field_of(answer, "log", list, self._connection.url)]
 
     @asked
     def add_to_log(self, uuid: str, lines: Sequence[str]) -> Plan[None]:
         """Add lines to the version's log."""
         yield from self._post_json(("api", "node", uuid, "log"), {"log": list(lines)}, repeatable=False)
-
-
-def _text(answer: object, key: str, url: str) -> str:
-    if not isinstance(answer, dict) or not isinstance(answer.get(key), str):
-        raise MetadataError(f"expected {key} in the answer, got {answer!r}", url=url)
-    return str(answer[key])
-
-
-def _list(answer: object, key: str, url: str) -> list[str]:
-    found = answer.get(key) if isinstance(answer, dict) else None
-    if not isinstance(found, list):
-        raise MetadataError(f"expected {key} in the answer, got {answer!r}", url=url)
-    return [str(line) for line in found]

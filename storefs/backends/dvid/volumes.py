@@ -16,6 +16,7 @@ from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import lz4
 from storefs.backends.dvid.boxes import Axes, Box, BoxLike, read_box, sized_box, triple
 from storefs.backends.dvid.part import Part, asked
+from storefs.backends.dvid.roi import parse_block
 from storefs.backends.dvid.sinks import FileSink, MemorySink
 from storefs.errors import Unsupported
 from storefs.plan import Call
@@ -56,10 +57,12 @@ class Volumes(Part):
         instance = yield from self._voxels(uuid, name)
         place = read_box(box, axes)
         if instance.is_label:
+            yield from self._check_roi(uuid, instance, roi)
             query = self._label_query(instance, scale, roi, supervoxels=supervoxels)
             voxels = yield from self._read_labels(uuid, instance, place, query)
         else:
             _check_plain(instance, scale)
+            yield from self._check_roi(uuid, instance, roi)
             query = (*self._throttled(), *((("roi", roi),) if roi else ()))
             voxels = yield from self._read_image(uuid, instance, place, query)
         return voxels if axes == "zyx" else voxels.T
@@ -132,8 +135,21 @@ class Volumes(Part):
                 f"{name}: only whole blocks of {instance.block_size} (x, y, z) can be written, not {place.size} at"
                 f' {place.offset}; for other boxes open the instance with zarr, mode "r+"'
             )
+        yield from self._check_roi(uuid, instance, roi)
         yield from self._check_open(uuid, name)
         yield from self._ask(Call(_raw(uuid, name, place), query=tuple(query), method="POST", body=body))
+
+    def _check_roi(self, uuid: str, instance: Instance, roi: str | None) -> Plan[None]:
+        """Raise Unsupported where the server would mask another region: it compares blocks of different sizes."""
+        if roi is None:
+            return
+        block = parse_block((yield from self._ask_json(Call(calls.node(uuid, roi, "info")))), self._connection.url)
+        if block != instance.block_size:
+            raise Unsupported(
+                f"roi {roi} has blocks of {block}, {instance.name} of {instance.block_size}: the server would mask the"
+                " wrong region; read without roi and apply rois.mask",
+                url=self._connection.url,
+            )
 
     # reading
 

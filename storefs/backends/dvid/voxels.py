@@ -18,6 +18,7 @@ from storefs.backends.dvid.frames import parse_frames
 from storefs.backends.dvid.info import Instance
 from storefs.model import ArrayNode, Encoding
 from storefs.plan import Call
+from storefs_codecs.chunk_codec import Array
 
 if TYPE_CHECKING:
     from storefs.plan import Plan
@@ -26,6 +27,9 @@ Triple = tuple[int, int, int]
 
 CHUNK_BYTES = 8 << 20
 SLACK = 1 << 20
+# how much smaller than its blocks a box must be to be asked for by itself: blocks come compressed
+IMAGE_GAIN = 4
+LABEL_GAIN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +129,47 @@ def read_chunk(level: Level, cell_xyz: Triple, extent: tuple[int, ...], url: str
 
     Raises TransportError and its kinds, DecodeError.
     """
-    instance = level.instance
     first = tuple(f + c * n for f, c, n in zip(level.first_block, cell_xyz, level.chunk_blocks, strict=True))
-    count = tuple(-(-n // b) for n, b in zip(extent[-3:][::-1], instance.block_size, strict=True))
-    first_xyz: Triple = (first[0], first[1], first[2])
-    count_xyz: Triple = (count[0], count[1], count[2])
-    size = tuple(c * b for c, b in zip(count, instance.block_size, strict=True))
-    offset = tuple(f * b for f, b in zip(first, instance.block_size, strict=True))
+    voxels = yield from _read_blocks(level, (first[0], first[1], first[2]), extent, url)
+    return None if voxels is None else voxels.tobytes()
+
+
+def read_box(level: Level, start: Triple, stop: Triple, url: str) -> Plan[Array]:
+    """Voxels (zyx or czyx) from `start` to `stop` (absolute, x, y, z): the box itself, or its blocks, as is cheaper.
+
+    Raises TransportError and its kinds, DecodeError.
+    """
+    block = level.instance.block_size
+    first = tuple(s // b for s, b in zip(start, block, strict=True))
+    low = tuple(f * b for f, b in zip(first, block, strict=True))
+    high = tuple(-(-s // b) * b for s, b in zip(stop, block, strict=True))
+    size = tuple(e - s for s, e in zip(start, stop, strict=True))
+    channels = (level.instance.channels,) if level.instance.channels > 1 else ()
+    covered = math.prod(h - lo for lo, h in zip(low, high, strict=True))
+    gain = LABEL_GAIN if level.instance.is_label else IMAGE_GAIN
+    if level.roi is not None or math.prod(size) * gain <= covered:
+        return (yield from _read_raw(level, size, start, channels + size[::-1], url))
+    extent = channels + tuple(e - lo for e, lo in zip(stop, low, strict=True))[::-1]
+    voxels = yield from _read_blocks(level, (first[0], first[1], first[2]), extent, url)
+    if voxels is None:
+        return np.zeros(channels + size[::-1], level.instance.dtype)
+    return within(voxels, tuple(slice(s - lo, None) for s, lo in zip(start, low, strict=True))[::-1])
+
+
+def _read_blocks(level: Level, first_xyz: Triple, extent: tuple[int, ...], url: str) -> Plan[Array | None]:
+    """Voxels of `extent` (zyx or czyx) from block `first_xyz` on; None where no block is stored."""
+    instance = level.instance
+    x, y, z = (-(-n // b) for n, b in zip(extent[-3:][::-1], instance.block_size, strict=True))
+    size = tuple(n * b for n, b in zip((x, y, z), instance.block_size, strict=True))
+    offset = tuple(f * b for f, b in zip(first_xyz, instance.block_size, strict=True))
     if level.roi is not None or _blocks_are_useless(instance):
         return (yield from _read_raw(level, size, offset, extent, url))
-    keyword = "subvolblocks" if not instance.is_label else "blocks"
+    keyword = "blocks" if instance.is_label else "subvolblocks"
     path = calls.node(level.uuid, instance.name, keyword, calls.text(size), calls.text(offset))
     reply = yield from calls.ask(Call(path, query=_query(level), limit=_limit(level, size)), url)
-    frames = parse_frames(reply.data, first_xyz, count_xyz, "/".join(path))
+    frames = parse_frames(reply.data, first_xyz, (x, y, z), "/".join(path))
     out = np.zeros(extent, np.dtype(instance.dtype).newbyteorder("<"))
-    return out.tobytes() if assemble(frames, instance, first_xyz, out) else None
+    return out if assemble(frames, instance, first_xyz, out) else None
 
 
 def _blocks_are_useless(instance: Instance) -> bool:
@@ -174,7 +204,7 @@ def _limit(level: Level, size: tuple[int, ...]) -> int:
 
 def _read_raw(
     level: Level, size: tuple[int, ...], offset: tuple[int, ...], extent: tuple[int, ...], url: str
-) -> Plan[bytes]:
+) -> Plan[Array]:
     instance = level.instance
     if size == instance.block_size:
         # one aligned block that is missing is answered with an error, two blocks are not
@@ -186,4 +216,4 @@ def _read_raw(
     length = math.prod(size) * np.dtype(instance.dtype).itemsize * instance.channels
     data = unlz4(reply.data, length) if instance.is_label else reply.data
     voxels = as_voxels(data, instance, size[::-1])
-    return within(voxels, tuple(slice(n) for n in extent[-3:])).tobytes()
+    return within(voxels, tuple(slice(n) for n in extent[-3:]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storefs.backends.dvid.creating import InstanceSettings
 from storefs.backends.dvid.info import IMAGE_TYPES
 from storefs.errors import MetadataError
 
@@ -110,7 +111,7 @@ class VoxelsMetadata(dict[str, Any]):
         return fitting[0]
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> InstanceSettings:
         """Settings of an instance that holds such voxels: voxel_size and voxel_units."""
         axes = self["Axes"]
         return {

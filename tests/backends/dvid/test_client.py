@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import storefs
 import storefs.dvid
-from storefs.backends.dvid import sparse
+from storefs.backends.dvid import runs
 from storefs.backends.dvid.creating import instance_settings
 from storefs.backends.dvid.info import parse_instance
 from storefs.backends.dvid.planes import read_image
@@ -577,8 +577,8 @@ def test_sparse_volumes(client, server, uuid, form, offset):
     expected = np.argwhere(labels == 2) + offset
     found = client.sparse.coordinates(uuid, "seg", 2, sparse_format=form)
     np.testing.assert_array_equal(found, expected)
-    runs = client.sparse.runs(uuid, "seg", 2, sparse_format=form)
-    assert runs[:, 3].sum() == len(expected)
+    lengths = client.sparse.runs(uuid, "seg", 2, sparse_format=form)[:, 3]
+    assert lengths.sum() == len(expected)
     box = ((3, 2, 1), (40, 31, 50))
     inside = ((expected >= box[0]) & (expected < box[1])).all(axis=1)
     part = client.sparse.coordinates(uuid, "seg", 2, box=box, sparse_format=form)
@@ -595,7 +595,7 @@ def test_sparse_volumes(client, server, uuid, form, offset):
     assert not server.dead
 
 
-@given(st.binary(max_size=400), st.sampled_from([sparse.plain_runs, sparse.runs_with_header]))
+@given(st.binary(max_size=400), st.sampled_from([runs.plain_runs, runs.runs_with_header]))
 @settings(max_examples=60, deadline=None)
 def test_hostile_runs(data, read):
     """Any bytes are runs or a DecodeError."""
@@ -613,7 +613,7 @@ def test_hostile_binary_blocks(data, block):
     head = np.array([n // 8 for n in block], "<u4").tobytes() + bytes(8)
     for start in (b"", head, head + bytes(12) + b"\x02", head + bytes(12) + b"\x01"):
         try:
-            assert sparse.runs_of_blocks(start + data, block).shape[1] == 4
+            assert runs.runs_of_blocks(start + data, block).shape[1] == 4
         except DecodeError:
             continue
 
@@ -705,12 +705,12 @@ def test_recorded_sparse_volumes(recorded):
         data = server.body(record)
         know(client, server, parts[0], parts[1])
         block = client.connection.instances[parts[0], parts[1]].block_size
-        read = {"rles": sparse.runs_with_header, "srles": sparse.plain_runs}.get(item["format"])
-        runs = read(data) if read else sparse.runs_of_blocks(data, block)
+        read = {"rles": runs.runs_with_header, "srles": runs.plain_runs}.get(item["format"])
+        found_runs = read(data) if read else runs.runs_of_blocks(data, block)
         about = manifest["arrays"][item["array"]]
         with np.load(GOLDEN / about["file"]) as file:
             voxels = np.argwhere(file[about["key"]] == np.uint64(item["label"])) + about["origin_zyx"]
-        found = sparse.coordinates(sparse.joined(runs))
+        found = runs.coordinates(runs.joined(found_runs))
         if "bounds_xyz" in item:
             bounds = np.array(item["bounds_xyz"])
             low, high = bounds.T[:, ::-1]
@@ -738,3 +738,57 @@ def test_recorded_boxes(recorded):
         np.testing.assert_array_equal(found, expected, err_msg=item["id"])
         count += 1
     assert count > 50
+
+
+def test_recorded_points(recorded):
+    """Recorded answers about points and labels, asked with a body on GET, are the values of the arrays."""
+    client, manifest, server = recorded
+    count = 0
+    for item, record in exchanges(manifest, server, "points"):
+        parts = record["path"].strip("/").split("/")[2:]
+        if parts[2] != "labels" or record["query"] or "points_xyz" not in item or np.min(item["points_xyz"]) < 0:
+            continue
+        know(client, server, parts[0], parts[1])
+        found = client.labels.at(parts[0], parts[1], item["points_xyz"])
+        assert found.tolist() == json.loads(server.body(record))
+        for (x, y, z), label in zip(item["points_xyz"], found, strict=True):
+            box = {**item, "start_zyx": [z, y, x], "stop_zyx": [z + 1, y + 1, x + 1]}
+            assert expected_box(manifest, box)[0, 0, 0] == label
+        count += 1
+    assert count > 0
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", "5", '{"Locked": 3, "maxlabel": "x", "log": {}, "voxels": []}', "no"])
+def test_hostile_answers(client, server, seg, answer):
+    """Answers that are not what they should be are a MetadataError, whatever is asked."""
+    server.faults = [Fault(status=200, text=answer)]
+    for ask in (
+        lambda: client.versions.is_locked(seg[0]),
+        lambda: client.versions.log(seg[0]),
+        lambda: client.versions.new_version(seg[0]),
+        lambda: client.labels.max_label(*seg),
+        lambda: client.labels.at(*seg, [(0, 0, 0)]),
+        lambda: client.labels.merge(*seg, 1, [2]),
+        lambda: client.labels.reserve(*seg, 2),
+        lambda: client.sparse.size(*seg, 5),
+        lambda: client.instances.metadata(*seg),
+        lambda: client.instances.extents(*seg),
+        lambda: client.rois.contains(*seg, [(0, 0, 0)]),
+    ):
+        with pytest.raises(storefs.MetadataError):
+            ask()
+
+
+def test_regions_of_another_block_size(client, uuid):
+    """A roi masks what it should only where its blocks are those of the image; others are refused."""
+    client.instances.create(uuid, "uint8blk", "gray", block_size=(16, 16, 16))
+    client.voxels.write(uuid, "gray", (0, 0, 0), np.ones((16, 16, 32), np.uint8))
+    client.instances.create(uuid, "roi", "same", block_size=(16, 16, 16))
+    client.instances.create(uuid, "roi", "other")
+    client.rois.set_spans(uuid, "same", [[0, 0, 1, 1]])
+    box = ((0, 0, 0), (16, 16, 32))
+    found = client.voxels.read(uuid, "gray", box, roi="same")
+    assert not found[..., :16].any()
+    assert found[..., 16:].all()
+    with pytest.raises(Unsupported, match="wrong region"):
+        client.voxels.read(uuid, "gray", box, roi="other")

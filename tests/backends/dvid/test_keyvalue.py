@@ -163,6 +163,18 @@ def test_pieces_are_not_sent_twice(client, server, place):
     assert client.keyvalues.get(*place, "a") == b"x"
 
 
+def test_mistakes_of_the_caller(client, place):
+    """What the maker of pieces raises is raised, and nothing is stored."""
+
+    def broken():
+        yield b"x"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        client.keyvalues.put(*place, "a", broken())
+    assert not client.keyvalues.exists(*place, "a")
+
+
 def test_locked_versions(client, server, place):
     """A locked version refuses; a long value is not even sent."""
     client.versions.commit(place[0])
@@ -364,6 +376,14 @@ def test_zarr_arrays(url, zarr_format):
         np.testing.assert_array_equal(group["x~y/z"][:], voxels)
         assert group.attrs["who"] == path
         assert "x~y" in set(group.keys())
+
+
+async def test_the_store_of_no_instance(url):
+    """An unknown instance is an error, not an absent key."""
+    store = storefs.dvid.KeyValueStore(f"{url}x")
+    with pytest.raises(TransportError, match="no data instance") as failure:
+        await store.get("zarr.json")
+    assert not isinstance(failure.value, FileNotFoundError)
 
 
 async def test_the_store_sends_no_secrets_around(url):

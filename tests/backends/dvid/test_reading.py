@@ -210,3 +210,42 @@ def test_no_token_is_ever_shown(gray, monkeypatch):
     with pytest.raises(storefs.NoSuchVolume) as caught:
         storefs.open(url + "s", token="s3cr3t-user")
     assert "s3cr3t" not in f"{caught.value!r} {caught.value} {store!r} {pickle.dumps(store)!r}"
+
+
+def test_a_small_box_is_asked_for_alone(lab):
+    """A few voxels of a big chunk bring a few bytes, a slab its blocks, and both the right voxels."""
+    lab.make("big", "uint8blk", BlockSize="32,32,32")
+    whole = noise((64, 64, 128), "uint8")
+    post(lab, "big", (-32, 0, 0), whole)
+    array = storefs.open_array(f"dvid://{lab.server.url}/{lab.root}/big")
+    before = len(lab.server.record.requests)
+    assert array[5, 6, 7] == whole[5, 6, 7]
+    assert np.array_equal(array[40, 3:60, :], whole[40, 3:60, :])
+    assert np.array_equal(array[2:30, 33:60, 70:90], whole[2:30, 33:60, 70:90])
+    assert np.array_equal(array[::3, 1, 2:40:5], whole[::3, 1, 2:40:5])
+    asked = [seen.path.split("/", 5)[5] for seen in lab.server.record.requests[before:]]
+    assert asked == [
+        "raw/0_1_2/1_1_1/-25_6_5",
+        "raw/0_1_2/128_57_1/-32_3_40",
+        "subvolblocks/32_32_32/32_32_0",
+        "subvolblocks/128_64_64/-32_0_0",
+    ]
+
+
+@pytest.mark.parametrize("axes", ["zyx", "xyz"])
+def test_boxes_of_labels_and_colours(lab, axes):
+    """Parts of label and channel volumes read like parts of the whole, at both axis orders."""
+    lab.make("seg", "labelmap", BlockSize="32,32,32")
+    post(lab, "seg", (0, 32, 0), noise((32, 64, 96), "uint64"))
+    lab.make("colour", "rgba8blk", BlockSize="16,16,16")
+    post(lab, "colour", (0, 0, 0), noise((32, 32, 32, 4), "uint8"))
+    for name in ("seg", "colour"):
+        array = storefs.open_array(f"dvid://{lab.server.url}/{lab.root}/{name}", axes=axes)
+        whole = array[...]
+        for box in (
+            (..., 3, 4, 5),
+            (..., slice(1, 9), 4, slice(2, 30)),
+            (..., slice(3, 30), slice(0, 17), slice(16, 32)),
+        ):
+            index = tuple(reversed(box[1:])) + (box[0],) if axes == "xyz" else box
+            np.testing.assert_array_equal(array[index], whole[index])
