@@ -242,10 +242,24 @@ def test_boxes_of_labels_and_colours(lab, axes):
     for name in ("seg", "colour"):
         array = storefs.open_array(f"dvid://{lab.server.url}/{lab.root}/{name}", axes=axes)
         whole = array[...]
-        for box in (
-            (..., 3, 4, 5),
-            (..., slice(1, 9), 4, slice(2, 30)),
-            (..., slice(3, 30), slice(0, 17), slice(16, 32)),
-        ):
-            index = tuple(reversed(box[1:])) + (box[0],) if axes == "xyz" else box
+        for box in ((3, 4, 5), (slice(1, 9), 4, slice(2, 30)), (slice(3, 30), slice(0, 17), slice(16, 32))):
+            index = (*box[::-1], ...) if axes == "xyz" else (..., *box)
             np.testing.assert_array_equal(array[index], whole[index])
+
+
+def test_a_view_through_a_roi(lab):
+    """`roi=` blanks what lies outside; a roi whose blocks are of another size would mask the wrong place."""
+    lab.make("gray", "uint8blk", BlockSize="32,32,32")
+    whole = noise((32, 32, 64), "uint8")
+    post(lab, "gray", (0, 0, 0), whole)
+    for name, size in (("part", "32,32,32"), ("coarse", "64,64,64")):
+        lab.make(name, "roi", BlockSize=size)
+        assert lab.post(f"{name}/roi", [[0, 0, 1, 1]]).status == 200
+    url = f"dvid://{lab.server.url}/{lab.root}/gray"
+    expected = whole.copy()
+    expected[..., :32] = 0
+    assert np.array_equal(storefs.open_array(url, roi="part")[:], expected)
+    with pytest.raises(storefs.Unsupported, match="blocks of"):
+        storefs.open(url, roi="coarse")
+    with pytest.raises(storefs.Unsupported, match="not roi"):
+        storefs.open(url, roi="gray")
