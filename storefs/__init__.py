@@ -1,4 +1,4 @@
-"""Connectomics volumes as zarr, in place: Neuroglancer precomputed."""
+"""Connectomics volumes as zarr, in place: Neuroglancer precomputed and DVID."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storefs.errors import (
 )
 
 if TYPE_CHECKING:
-    from storefs.api import open, open_array, open_store  # noqa: A004  # the name users expect
+    from storefs.api import create, open, open_array, open_store  # noqa: A004  # the name users expect
     from storefs.store import VirtualStore
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "Unsupported",
     "UrlError",
     "VirtualStore",
+    "create",
     "open",
     "open_array",
     "open_store",
@@ -44,6 +45,7 @@ __all__ = [
 # these import zarr 3; the filesystem, which does not, also serves zarr 2
 _LAZY = {
     "VirtualStore": "storefs.store",
+    "create": "storefs.api",
     "open": "storefs.api",
     "open_array": "storefs.api",
     "open_store": "storefs.api",

@@ -1,21 +1,27 @@
-"""The three ways in: a group, an array, a store."""
+"""The three ways in: a group, an array, a store; and the way to make a volume."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from storefs.registry import open_source, parse_url
+from storefs.model import NewVolume
+from storefs.registry import create_volume, open_source, parse_url
 from storefs.store import VirtualStore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # checked one by one
     """The volume at `url` as a read-only zarr store; no I/O until it is asked for something.
 
-    `url` is `precomputed://` and an address (gs, s3, http, https, file, memory or a path), or Neuroglancer's
-    `address|neuroglancer-precomputed:`.
+    `url` is `precomputed://` and an address (gs, s3, http, https, file, memory or a path), Neuroglancer's
+    `address|neuroglancer-precomputed:`, or `dvid://host/uuid/instance`, where parts may be left out from the right.
 
     Options
     -------
@@ -31,6 +37,8 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
         `(x, y, z)`, where an info offers several chunk sizes.
     missing
         "fill" (default) reads an absent chunk as zeros; "error" raises MissingChunk.
+    user, app, token, admin_token, supervoxels, roi, throttle, chunk_shape, retry_timeout, warning_interval
+        Of DVID; see the README. `chunk_shape` is x, y, z.
     anonymous, profile, region, endpoint_url, headers, timeout, retries, forbidden, target_options
         How to reach the source; see `storefs.transport.options.TransportOptions`.
 
@@ -67,3 +75,62 @@ def open_array(url: str, scale: int = 0, mode: Literal["r", "r+", "a"] = "r", **
         names = ", ".join(sorted(group.array_keys(), key=int))
         raise IndexError(f"no scale {scale} in {url.partition('?')[0]}; it has {names}")
     return array
+
+
+def create(
+    url: str,
+    shape: Sequence[int],
+    dtype: npt.DTypeLike | None = None,
+    *,
+    type: str | None = None,  # noqa: A002  # the name users expect
+    voxel_size: Sequence[float] | None = None,
+    units: str = "nanometers",
+    offset: Sequence[int] = (0, 0, 0),
+    block_size: Sequence[int] | None = None,
+    background: int | None = None,
+    scales: int = 1,
+    compression: str | None = None,
+    **options: Any,  # noqa: ANN401  # checked one by one
+) -> zarr.Group:
+    """Make the volume at `url`, where the format allows (DVID), and open it for writing; other options as for `open`.
+
+    Options
+    -------
+    shape
+        Of array "0", along the axes as they are shown: zyx, or czyx with four channels (uint8).
+    dtype
+        uint8, uint16, uint32, uint64 or float32; may be left out where `type` tells.
+    type
+        DVID's name of the data type, such as "labelmap"; without it, that for images of `dtype`.
+    voxel_size, units
+        x, y, z, of "nanometers" (default), "micrometers" or "millimeters"; 8 nm where not given.
+    offset
+        Voxel (x, y, z) at which the volume begins. Array "0" begins with the block that holds it.
+    block_size
+        x, y, z; 32 each, for labels 64, where not given.
+    background
+        Kept by the server, for its own use: absent voxels are read as 0.
+    scales
+        Of labels, how many; the server makes the lower ones.
+    compression
+        How the server stores: "lz4" (its default for images), "gzip:6", "jpeg", "snappy", "none".
+
+    A labelmap comes with `supervoxels=True`, as these are what can be written. Raises Unsupported (with a
+    suggestion) for what cannot be made, UrlError for what makes no sense, NoSuchVolume for an unknown version,
+    TransportError for a locked one or a name that is taken.
+
+    """
+    volume = NewVolume(
+        shape=tuple(int(n) for n in shape),
+        dtype=None if dtype is None else np.dtype(dtype).name,
+        type=type,
+        voxel_size=voxel_size,
+        units=units,
+        offset=offset,
+        block_size=block_size,
+        background=background,
+        scales=scales,
+        compression=compression,
+    )
+    needed = create_volume(url, volume, options)
+    return open(url, "r+", **{**needed, **options})

@@ -38,6 +38,8 @@ examples:
   storefs info precomputed://s3://bucket/layer -o anonymous=true -o region=eu-west-1
   storefs info precomputed://https://host/layer -o 'headers.Authorization=Bearer $TOKEN'
   storefs tree ./folder/of/layer --json
+  storefs tree dvid://https://host
+  storefs info dvid://https://host/uuid:branch/instance -o user=me
 """
 
 
@@ -80,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     volume = argparse.ArgumentParser(add_help=False)
     volume.add_argument(
-        "url", metavar="URL", help="precomputed://ADDRESS, ADDRESS|neuroglancer-precomputed:, or a folder"
+        "url",
+        metavar="URL",
+        help="precomputed://ADDRESS, ADDRESS|neuroglancer-precomputed:, a folder, or dvid://HOST[/UUID[/INSTANCE]]",
     )
     volume.add_argument(
         "-o",
@@ -92,8 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     volume.add_argument("--json", action="store_true", help="the facts as JSON")
     for name, run, text in (
-        ("info", _info, "a table of scales: shape, chunks, encoding, voxel size, offset; one request"),
-        ("tree", _tree, "the arrays as zarr shows them; one request"),
+        (
+            "info",
+            _info,
+            "a table of scales: shape, chunks, encoding, voxel size, offset; of a DVID server its repos and versions",
+        ),
+        ("tree", _tree, "the arrays as zarr shows them; of a DVID server its repos, instances and versions"),
     ):
         command = commands.add_parser(name, parents=[shared, volume], help=text, description=text)
         command.set_defaults(run=run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -92,3 +92,19 @@ class Presentation:
     def flip(self, along: tuple[Any, ...]) -> tuple[Any, ...]:
         """`along`, one item an axis, from stored order to shown order or back."""
         return along if self.axes == "zyx" else along[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """A volume to be made: `shape` in the order it is shown in, triples x, y, z. None leaves it to the format."""
+
+    shape: tuple[int, ...]
+    dtype: str | None = None
+    type: str | None = None
+    voxel_size: Sequence[float] | None = None
+    units: str = "nanometers"
+    offset: Sequence[int] = (0, 0, 0)
+    block_size: Sequence[int] | None = None
+    background: int | None = None
+    scales: int = 1
+    compression: str | None = None

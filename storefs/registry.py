@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import storefs.backends
-from storefs.errors import UrlError
+from storefs.errors import Unsupported, UrlError
 from storefs.options import split_query
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from storefs.model import NewVolume
     from storefs.source import Source
 
 EXAMPLE = "precomputed://gs://bucket/path"
@@ -33,6 +34,20 @@ def open_source(url: str, options: Mapping[str, Any] | None = None) -> Source:
     backend, address, in_query = parse_url(url)
     source: Source = backend.open_source(address, {**in_query, **(options or {})})
     return source
+
+
+def create_volume(url: str, volume: NewVolume, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make `volume` at `url`; gives the options it is to be opened with beside these.
+
+    Raises Unsupported where the format cannot, UrlError, and what the backend raises.
+    """
+    backend, address, in_query = parse_url(url)
+    if not hasattr(backend, "create_volume"):
+        able = [f"{s}://" for s in schemes() if hasattr(import_module(f"storefs.backends.{s}"), "create_volume")]
+        message = f"{backend.SCHEME} volumes cannot be created; offered for: {', '.join(able)}"
+        raise Unsupported(message, url=url.partition("?")[0])
+    needed: dict[str, Any] = backend.create_volume(address, {**in_query, **(options or {})}, volume)
+    return needed
 
 
 def parse_url(url: str) -> tuple[ModuleType, str, dict[str, Any]]:

@@ -10,21 +10,30 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from storefs.history import draw
 from storefs.summary import count_text, number_text, size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import RenderableType
 
-    from storefs.summary import ScaleSummary, VolumeSummary
+    from storefs.summary import ScaleSummary, VersionSummary, VolumeSummary
 
 NM_IN_UM = 1000
 
 
 def info(volume: VolumeSummary) -> RenderableType:
-    """Of every group with arrays its facts, then one row a scale; columns go along the axes as they are shown."""
+    """Of every repository its history, of every group with arrays its facts, then one row a scale.
+
+    Columns go along the axes as they are shown.
+    """
     parts: list[RenderableType] = [_unwrapped(volume.url)]
-    shown = [group for group in volume.walk() if group.scales]
+    shown = [group for group in volume.walk() if group.scales or group.instances or group.versions]
     for group in shown:
+        if not group.scales:
+            parts += ["", _repository(group)]
+            continue
         if group.path:
             parts += ["", _unwrapped(group.path)]
         parts += [_facts(group), "", _scales(group)]
@@ -42,6 +51,9 @@ def tree(volume: VolumeSummary, parent: Tree | None = None) -> Tree:
     facts = f"  {volume.format}, {count} scale{'s' * (count != 1)}" if count else ""
     label = _unwrapped(volume.name or volume.path or "/", facts)
     branch = Tree(label) if parent is None else parent.add(label)
+    if volume.versions and volume.version is None:
+        _list(volume.instances, branch.add("instances"))
+        draw(volume.versions, branch.add("versions"))
     for scale in volume.scales:
         voxel = " x ".join(map(number_text, _space(volume, scale.voxel_nm)))
         details = [scale.dtype, _encoding(scale), f"{voxel} nm", size_text(scale.nbytes)]
@@ -49,7 +61,44 @@ def tree(volume: VolumeSummary, parent: Tree | None = None) -> Tree:
         branch.add(_unwrapped(name, f"  ({', '.join(map(str, scale.shape))})  {', '.join(details)}"))
     for group in volume.groups:
         tree(group, branch)
+    if volume.version is not None:
+        shown = [name for group in volume.groups for name in _instances_of(group, volume.instances)]
+        _list({name: kind for name, kind in volume.instances.items() if name not in shown}, branch)
     return branch
+
+
+def _instances_of(group: VolumeSummary, instances: Mapping[str, str]) -> list[str]:
+    """The instances that `group` shows: its own, and those of its lower scales."""
+    lower = (f"{group.name}_{number}" for number in range(1, len(group.scales)))
+    return [group.name, *(name for name in lower if instances.get(name) == instances.get(group.name))]
+
+
+def _list(instances: Mapping[str, str], branch: Tree) -> None:
+    for name, kind in sorted(instances.items()):
+        branch.add(_unwrapped(name, f"  {kind}"))
+
+
+def _repository(volume: VolumeSummary) -> RenderableType:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_row("repo", Text(volume.name))
+    if volume.remark:
+        facts.add_row("about", Text(volume.remark))
+    if volume.version is not None:
+        facts.add_row("version", _state(volume.version))
+    kinds: dict[str, list[str]] = {}
+    for name, kind in sorted(volume.instances.items()):
+        kinds.setdefault(str(kind), []).append(name)
+    for kind, names in sorted(kinds.items()):
+        facts.add_row(kind, Text(", ".join(names)))
+    history = Tree(f"{len(volume.versions)} version{'s' * (len(volume.versions) != 1)}")
+    draw(volume.versions, history, volume.version.name if volume.version else None)
+    return Group(facts, "", history)
+
+
+def _state(version: VersionSummary) -> Text:
+    branch = f", branch {version.branch}" if version.branch else ""
+    return Text(f"{version.name}{branch}, {'locked' if version.locked else 'open'}", no_wrap=True, overflow="ignore")
 
 
 def _unwrapped(name: str, rest: str = "") -> Text:
@@ -72,6 +121,10 @@ def _facts(volume: VolumeSummary) -> Table:
     size = zip(volume.axes, finest.shape, finest.voxel_nm, strict=True)
     extent = ", ".join(f"{axis} {n * nm / NM_IN_UM:.4g}" for axis, n, nm in size if axis != "c")
     facts.add_row("extent", f"{extent} \N{MICRO SIGN}m")
+    if volume.version is not None:
+        facts.add_row("version", _state(volume.version))
+    if volume.remark:
+        facts.add_row("note", Text(volume.remark))
     facts.add_row("order", f"{' '.join(volume.axes)} in every column below")
     return facts
 
@@ -88,6 +141,8 @@ def _scales(volume: VolumeSummary) -> Table:
 
 
 def _encoding(scale: ScaleSummary) -> str:
+    if scale.blocks_xyz is not None:
+        return f"blocks of {'x'.join(map(str, scale.blocks_xyz))}"
     block = scale.encoding_options.get("block_size")
     detail = f" ({'x'.join(map(str, block))} blocks)" if block else ""
     return f"{scale.encoding}{detail}{', sharded' if scale.sharded else ''}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,13 +39,27 @@ class ScaleSummary:
     nbytes: int
     chunk_count: int
     unsupported: str | None
+    blocks_xyz: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSummary:
+    """One version of what is versioned; `parents` by name, the first that of its own branch."""
+
+    name: str
+    branch: str
+    locked: bool
+    note: str
+    parents: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeSummary:
     """A group: where it is, what it holds, its scales (finest first) and the groups below it.
 
-    A group without scales of its own has no `dtype` and no `axes`.
+    A group without scales of its own has no `dtype` and no `axes`. Of what is versioned: `version` is the one shown,
+    None for a whole repository; `instances` are type by name of all it holds, `versions` its history. `remark` is
+    what the source has to say of it.
     """
 
     url: str
@@ -58,6 +72,10 @@ class VolumeSummary:
     axes: tuple[str, ...]
     scales: tuple[ScaleSummary, ...]
     groups: tuple[VolumeSummary, ...]
+    remark: str | None = None
+    version: VersionSummary | None = None
+    instances: Mapping[str, str] = field(default_factory=dict)
+    versions: tuple[VersionSummary, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON-ready values."""
@@ -79,20 +97,43 @@ def summarise(source: Source) -> VolumeSummary:
 def _group(group: Hierarchy, source: Source, form: str) -> VolumeSummary:
     flip = source.presentation.flip
     finest = group.arrays[0] if group.arrays else None
-    info = group.attributes.get("info")
+    told = group.attributes
+    info = told.get("info")
     kind = info.get("type") if isinstance(info, dict) else None
+    if finest and kind is None:
+        kind = finest.attributes.get("type")
+    listed = told.get("versions") or {below.name: below.attributes for below in group.groups if _is_version(below)}
+    instances = told.get("instances")
     axes = finest.dimension_names if finest else ()
     return VolumeSummary(
         url=source.url,
         path=group.path,
         format=form,
-        name=group.name,
+        name=str(told.get("alias") or group.name),
         type=kind if isinstance(kind, str) else None,
         dtype=finest.dtype if finest else None,
         channels=finest.shape[axes.index("c")] if finest and "c" in axes else 1,
         axes=flip(axes),
         scales=tuple(_scale(node, flip) for node in group.arrays),
-        groups=tuple(_group(below, source, form) for below in group.groups),
+        groups=tuple(_group(below, source, form) for below in group.groups if not _is_version(below)),
+        remark=told.get("description") or (finest.attributes.get("note") if finest else None),
+        version=_version(str(told["resolved_uuid"]), told) if "resolved_uuid" in told else None,
+        instances=dict(instances) if isinstance(instances, Mapping) else {},
+        versions=tuple(_version(name, facts) for name, facts in listed.items()),
+    )
+
+
+def _is_version(group: Hierarchy) -> bool:
+    return "parents" in group.attributes
+
+
+def _version(name: str, told: Mapping[str, Any]) -> VersionSummary:
+    return VersionSummary(
+        name=name,
+        branch=str(told.get("branch") or ""),
+        locked=bool(told.get("locked")),
+        note=str(told.get("note") or ""),
+        parents=tuple(str(parent) for parent in told.get("parents") or ()),
     )
 
 
@@ -116,6 +157,7 @@ def _scale(node: ArrayNode, flip: Callable[[tuple[Any, ...]], tuple[Any, ...]]) 
         nbytes=voxels * np.dtype(node.dtype).itemsize,
         chunk_count=Grid(node.shape, node.chunk_shape).size,
         unsupported=node.unsupported,
+        blocks_xyz=tuple(blocks) if isinstance(blocks := node.attributes.get("block_size"), list) else None,
     )
 
 

@@ -11,6 +11,7 @@ import io
 import re
 import shlex
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -18,10 +19,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import storefs.dvid
+from storefs.backends.dvid.url import OPTIONS as DVID_OPTIONS
 from storefs.backends.precomputed.url import OPTIONS
 from storefs.cli import main
 from storefs.demo import run_demo
 from storefs.options import COMMON
+from tests.backends.dvid.asking import Asker
+from tests.backends.dvid.emulator import ADMIN_TOKEN, DvidEmulator
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -34,6 +39,7 @@ DOCUMENTS = [
 BLOCK = re.compile(
     r"(?:<!-- not run: (?P<excuse>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+DVID_HOST, DVID_ROOT = "https://dvid.example.org", "a1b2" + 28 * "0"  # of the documents
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -101,6 +107,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(folder, output.getvalue(), time.process_time() - started)
 
 
+@pytest.fixture
+def dvid() -> Iterator[str]:
+    """Address of a server with what the documents speak of: a repo, `grayscale` and `files`."""
+    with DvidEmulator() as server:
+        ask = Asker(server.port)
+        given = {"alias": "lab", "root": DVID_ROOT}
+        assert ask("POST", f"/api/repos?admintoken={ADMIN_TOKEN}", given).status == 200
+        for typename, name in (("uint8blk", "grayscale"), ("keyvalue", "files")):
+            made = {"typename": typename, "dataname": name}
+            assert ask("POST", f"/api/repo/{DVID_ROOT}/instance", made).status == 200
+        raw = f"/api/node/{DVID_ROOT}/grayscale/raw/0_1_2/128_128_64/0_0_0"
+        assert ask("POST", raw, 64 * 128 * 128 * b"\x0b").status == 200
+        ask.close()
+        yield server.url
+
+
 def test_the_demo_is_quick_and_checks_itself(demo):
     """The demo takes well under 20 s of processor time and ends with what to try next."""
     assert demo.seconds < 20
@@ -110,8 +132,8 @@ def test_the_demo_is_quick_and_checks_itself(demo):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_blocks_run_and_print_what_is_shown(document, demo, monkeypatch):
-    """Every block of the document that is not excused works as shown."""
+def test_blocks_run_and_print_what_is_shown(document, demo, dvid, monkeypatch):
+    """Every block of the document that is not excused works as shown; DVID's host is an emulated server."""
     monkeypatch.chdir(demo.folder)
     names: dict[str, object] = {"__name__": "__document__"}
     for block in blocks_of(document.read_text(encoding="utf-8")):
@@ -119,11 +141,11 @@ def test_blocks_run_and_print_what_is_shown(document, demo, monkeypatch):
             continue
         where = f"{document.relative_to(ROOT)}:{block.line}"
         if block.language == "console":
-            shown, printed = run_console(block.body)
+            shown, printed = run_console(block.body.replace(DVID_HOST, dvid))
         else:
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
-                exec(compile(block.body, where, "exec"), names)  # the document's own code
+                exec(compile(block.body.replace(DVID_HOST, dvid), where, "exec"), names)  # the document's own code
             shown, printed = block.output, output.getvalue()
         if shown is not None:
             assert same(shown, printed), f"{where} prints\n{printed}"
@@ -161,8 +183,23 @@ def test_a_backends_readme_names_its_files(readme):
 
 
 def test_every_option_is_in_the_readme():
-    """The README's table of options has all that an address of a precomputed volume takes."""
+    """The README's table of options has all that an address takes."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("| Option | Values") : text.index("## Credentials")]
-    named = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))))
-    assert named == COMMON.keys() | OPTIONS.keys()
+    assert named_in_table(text, "| Option | Values") == COMMON.keys() | OPTIONS.keys()
+    assert named_in_table(text, "| DVID option |") == DVID_OPTIONS.keys()
+
+
+def named_in_table(text: str, head: str) -> set[str]:
+    """The names in the first column of the table that begins with `head`."""
+    table = text[text.index(head) :].partition("\n\n")[0]
+    return set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines())))
+
+
+def test_every_method_of_the_pydvid_table_exists():
+    """Each `c.subject.method` that the README names for pydvid's users is there."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| pydvid | storefs |") :].partition("\n\n")[0]
+    named = re.findall(r"c\.(\w+)\.(\w+)", table)
+    assert len(named) > 12
+    client = storefs.dvid.Client("localhost:8000")
+    assert [name for name in named if not hasattr(getattr(client, name[0]), name[1])] == []

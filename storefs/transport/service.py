@@ -198,16 +198,16 @@ async def _read(answer: aiohttp.ClientResponse, call: Call, url: str) -> bytes:
     into = call.into if answer.status in _SUCCESS else None
     if call.limit is None and into is None:
         return await answer.read()
-    pieces = bytearray()
+    pieces: list[bytes] = []
     length = 0
     if into is not None:
         into.restart()
-    async for piece in answer.content.iter_chunked(_PIECE):
+    async for piece in answer.content.iter_any():
         length += len(piece)
         if call.limit is not None and length > call.limit:
             raise ServerFault(f"the answer is longer than the {call.limit} bytes that this can take", url=url)
         if into is None:
-            pieces += piece
+            pieces.append(piece)
         else:
             await asyncio.to_thread(into.write, piece)
-    return bytes(pieces)
+    return b"".join(pieces)

@@ -1,19 +1,23 @@
-"""DVID servers: `open_source` and the fsspec `FileSystem`."""
+"""DVID servers: `open_source`, `create_volume` and the fsspec `FileSystem`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from storefs.backends.dvid.backend import Reading, describe
 from storefs.backends.dvid.keyvalue_files import KeyValueFileSystem
+from storefs.backends.dvid.new_volumes import make_volume
+from storefs.backends.dvid.part import Connection
 from storefs.backends.dvid.url import OPTIONS, PIPELINE, SCHEME, credentials, parse_address
+from storefs.model import NewVolume
 from storefs.options import Options, Reader, read_options
 from storefs.source import Source
 from storefs.transport.credentials import expanded
 from storefs.transport.service import ServiceOptions, ServiceTransport
 
-__all__ = ["OPTIONS", "PIPELINE", "SCHEME", "FileSystem", "open_source"]
+__all__ = ["OPTIONS", "PIPELINE", "SCHEME", "FileSystem", "create_volume", "open_source"]
 
 
 def open_source(address: str, options: Mapping[str, Any]) -> Source:
@@ -28,6 +32,18 @@ def open_source(address: str, options: Mapping[str, Any]) -> Source:
     )
     transport = ServiceTransport(place.server, place.url, service_options(read))
     return Source(transport, lambda url: describe(url, place, reading), read.presentation, missing=read.missing)
+
+
+def create_volume(address: str, options: Mapping[str, Any], volume: NewVolume) -> dict[str, Any]:
+    """Make the instance that `address` names; gives the options to open it with for writing.
+
+    Raises UrlError, Unsupported, NoSuchVolume, TransportError.
+    """
+    read = read_options(options, OPTIONS)
+    place = parse_address(address)
+    transport = ServiceTransport(place.server, place.url, service_options(read))
+    volume = replace(volume, shape=read.presentation.flip(volume.shape))
+    return Connection(transport, place.url).run(make_volume(place, volume))
 
 
 def service_options(read: Options) -> ServiceOptions:

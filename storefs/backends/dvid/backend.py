@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storefs.backend import Reach
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.info import Instance, is_voxels, parse_instance
+from storefs.backends.dvid.histories import describe_server, history
+from storefs.backends.dvid.info import IMAGE_TYPES, Instance, is_voxels, parse_instance
 from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
 from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from storefs.plan import Plan
 
 _SPATIAL_AXES = 3
-_LEVEL = re.compile(r"(.+)_(\d+)")
 _Describe = Callable[[str, Version, str, Mapping[str, Any]], "Plan[RoiBackend] | Plan[TileBackend]"]
 _OTHER_ARRAYS: Mapping[str, _Describe] = {"roi": describe_roi, "imagetile": describe_tiles}
 
@@ -48,7 +47,7 @@ def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend |
     """
     if not address.version:
         repos = yield from calls.ask_json(Call(("api", "repos", "info")), url)
-        return DvidBackend(url, _server(url, repos), {})
+        return DvidBackend(url, describe_server(url, repos), {})
     version = yield from find_version(address.version, url)
     if not address.instance:
         return (yield from _describe_version(url, version, reading))
@@ -66,14 +65,19 @@ def describe(url: str, address: Address, reading: Reading) -> Plan[DvidBackend |
 def _describe_version(url: str, version: Version, reading: Reading) -> Plan[DvidBackend]:
     groups: list[Hierarchy] = []
     levels: dict[str, Level] = {}
+    levels_of_others = {sibling for name in version.instances for sibling in _siblings(version, name)}
     for name, typename in sorted(version.instances.items()):
-        base = _LEVEL.fullmatch(name)
-        if not is_voxels(typename) or (base and version.instances.get(base.group(1)) == typename):
+        if not is_voxels(typename) or name in levels_of_others:
             continue
         found = yield from _levels(version, name, name, reading, url)
         groups.append(_group(url, version, found, name, name))
         levels |= {level.path: level for level in found}
-    attributes = _attributes(url, version) | {"instances": dict(version.instances)}
+    attributes = _attributes(url, version) | {
+        "alias": version.alias,
+        "description": version.repo.get("Description"),
+        "instances": dict(version.instances),
+        "versions": history(version.repo),
+    }
     return DvidBackend(url, Hierarchy(version.alias or version.uuid, (), attributes, "", tuple(groups)), levels)
 
 
@@ -83,9 +87,9 @@ def _levels(version: Version, name: str, path: str, reading: Reading, url: str) 
     if reading.roi is not None:
         yield from _check_roi(version, first, reading.roi, url)
     members = [(first, scale) for scale in range(first.max_scale + 1)]
-    while not first.is_label and version.instances.get(f"{name}_{len(members)}") == first.typename:
-        sibling = yield from _instance(version, f"{name}_{len(members)}", url)
-        members.append((sibling, 0))
+    for sibling in _siblings(version, name):
+        lower = yield from _instance(version, sibling, url)
+        members.append((lower, 0))
     return [
         _level(first, instance, scale, number, version, path, reading, url)
         for number, (instance, scale) in enumerate(members)
@@ -100,6 +104,15 @@ def _check_roi(version: Version, first: Instance, roi: str, url: str) -> Plan[No
     block = (info.get("Extended") or {}).get("BlockSize") if isinstance(info, dict) else None
     if block != list(first.block_size):
         raise Unsupported(f"roi {roi!r} has blocks of {block}, {first.name!r} of {list(first.block_size)}", url=url)
+
+
+def _siblings(version: Version, name: str) -> list[str]:
+    """The instances that hold the lower scales of the images `name`."""
+    typename = version.instances[name]
+    found: list[str] = []
+    while typename in IMAGE_TYPES and version.instances.get(f"{name}_{len(found) + 1}") == typename:
+        found.append(f"{name}_{len(found) + 1}")
+    return found
 
 
 def _level(
@@ -142,37 +155,14 @@ def _group(url: str, version: Version, levels: list[Level], name: str, path: str
 
 
 def _attributes(url: str, version: Version) -> dict[str, Any]:
-    return {"source": url, "format": "dvid", "resolved_uuid": version.uuid, "locked": version.locked}
-
-
-def _server(url: str, repos: object) -> Hierarchy:
-    if not isinstance(repos, dict):
-        raise MetadataError(f"repos/info: expected an object, got {repos!r}", url=url)
-    groups = [_repo(root, item) for root, item in sorted(repos.items()) if isinstance(item, dict)]
-    return Hierarchy("dvid", (), {"source": url, "format": "dvid"}, "", tuple(groups))
-
-
-def _repo(root: str, item: Mapping[str, Any]) -> Hierarchy:
-    nodes: Mapping[str, Any] = (item.get("DAG") or {}).get("Nodes") or {}
-    uuids = {node.get("VersionID"): uuid for uuid, node in nodes.items()}
-    versions = tuple(
-        Hierarchy(uuid, (), _version_attributes(node, uuids), f"{root}/{uuid}") for uuid, node in nodes.items()
-    )
-    instances = {
-        name: (instance.get("Base") or {}).get("TypeName")
-        for name, instance in (item.get("DataInstances") or {}).items()
-    }
-    attributes = {"alias": item.get("Alias"), "description": item.get("Description"), "instances": instances}
-    return Hierarchy(root, (), attributes, root, versions)
-
-
-def _version_attributes(node: Mapping[str, Any], uuids: Mapping[Any, str]) -> dict[str, Any]:
+    node = history(version.repo)[version.uuid]
     return {
-        "branch": node.get("Branch") or "master",
-        "locked": node.get("Locked"),
-        "note": node.get("Note"),
-        "parents": [uuids.get(parent) for parent in node.get("Parents") or []],
-        "children": [uuids.get(child) for child in node.get("Children") or []],
+        "source": url,
+        "format": "dvid",
+        "resolved_uuid": version.uuid,
+        "branch": node["branch"],
+        "locked": version.locked,
+        "note": node["note"],
     }
 
 
@@ -196,7 +186,7 @@ class DvidBackend:
         scale = f" scale {level.scale}" if level.scale else ""
         return f"{level.instance.name}{scale} at voxel {x},{y},{z}"
 
-    def read(self, chunk: ChunkId) -> Plan[bytes | None]:
+    def read(self, chunk: ChunkId) -> Plan[memoryview | None]:
         """The chunk's voxels; None where no block of it is stored. Raises TransportError, DecodeError."""
         node = self._node(chunk)
         z, y, x = chunk.index[-3:]

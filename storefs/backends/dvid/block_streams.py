@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.blocks import as_voxels, block_form, decode_block
+from storefs.backends.dvid.blocks import as_voxels, block_form, decode_block, label_form
 from storefs.backends.dvid.boxes import Axes, BoxLike, Triple, read_box
 from storefs.backends.dvid.frames import Frame, build_frame, parse_frames
 from storefs.backends.dvid.part import Part, asked
@@ -216,11 +216,9 @@ def _query(instance: Instance, scale: int, *, supervoxels: bool) -> tuple[tuple[
     if scale and not 0 < scale <= instance.max_scale:
         raise ValueError(f"{instance.name} has scales 0 to {instance.max_scale}, not {scale}")
     query = [("scale", str(scale))] if scale else []
-    if instance.typename == "labelblk":
-        return (*query, ("compression", "lz4"))
     if instance.is_label:
         query += [("supervoxels", "true")] * (supervoxels and instance.typename == "labelmap")
-        return (*query, ("compression", "blocks"))
+        return (*query, ("compression", label_form(instance)))
     return (("compression", "uncompressed"),) if block_form(instance) == "plain" else ()
 
 

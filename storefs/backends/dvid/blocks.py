@@ -58,6 +58,7 @@ def decode_block(payload: memoryview, instance: Instance) -> Array:
     form = block_form(instance)
     if form == "jpeg":
         return Jpeg(shape, "uint8").decode_chunk(payload)
+    voxels: bytes | memoryview
     if form == "gzip":
         voxels = inflate(payload, "gzip", limit=raw)
     elif form == "lz4-length":
@@ -65,19 +66,26 @@ def decode_block(payload: memoryview, instance: Instance) -> Array:
     elif form == "lz4":
         voxels = unlz4(payload, raw)
     else:
-        voxels = bytes(payload)
+        voxels = payload
     return as_voxels(voxels, instance, shape)
 
 
 def block_form(instance: Instance) -> str:
     """How a block of the instance is asked for and comes: its stored form where that is safe to read, else plain."""
     if instance.typename == "labelblk":
-        return "lz4"
+        return "lz4" if instance.compression == "lz4" else "plain"
     if instance.compression == "jpeg":
         return "jpeg"
     if instance.checksum:
         return "plain"
     return {"lz4": "lz4-length", "gzip": "gzip"}.get(instance.compression, "plain")
+
+
+def label_form(instance: Instance) -> str:
+    """The `compression` with which blocks of a label type are asked for."""
+    if instance.typename != "labelblk":
+        return "blocks"
+    return "lz4" if block_form(instance) == "lz4" else "uncompressed"
 
 
 def as_voxels(data: bytes | memoryview, instance: Instance, shape: tuple[int, ...]) -> Array:
@@ -92,16 +100,16 @@ def as_voxels(data: bytes | memoryview, instance: Instance, shape: tuple[int, ..
     return np.moveaxis(voxels.reshape(*shape, instance.channels), -1, 0)
 
 
-def unlz4(payload: memoryview | bytes, length: int) -> bytes:
+def unlz4(payload: memoryview | bytes, length: int) -> memoryview:
     """An LZ4 block that must unpack to exactly `length` bytes. Raises DecodeError."""
-    out = bytearray(length)
+    out = np.empty(length, np.uint8)
     try:
-        found = imagecodecs.lz4_decode(bytes(payload), out=out)
+        found = imagecodecs.lz4_decode(payload, out=memoryview(out))
     except imagecodecs.Lz4Error as error:
         raise DecodeError(_LZ4, f"the block is damaged: {error}", f"{length} bytes") from error
     if len(found) != length:
         raise DecodeError(_LZ4, "the block unpacks to another length", length, len(found))
-    return bytes(out)
+    return memoryview(out)
 
 
 def lz4(data: bytes | memoryview) -> bytes:
@@ -109,7 +117,7 @@ def lz4(data: bytes | memoryview) -> bytes:
     return bytes(imagecodecs.lz4_encode(bytes(data)))
 
 
-def _lz4_with_length(payload: memoryview, length: int) -> bytes:
+def _lz4_with_length(payload: memoryview, length: int) -> memoryview:
     declared = int.from_bytes(payload[:_LENGTH_BYTES], "little")
     if declared != length:
         raise DecodeError(_LZ4, "the block declares another length", length, declared)

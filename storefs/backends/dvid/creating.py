@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.info import IMAGE_TYPES, LABEL_TYPES, parse_json
+from storefs.backends.dvid.info import SETTABLE_EXTENTS, parse_json
 from storefs.backends.dvid.part import ask, field_of
 from storefs.plan import Call
 
@@ -91,13 +91,12 @@ def instance_settings(typename: str, name: str, **given: Unpack[InstanceSettings
 def create_instance(url: str, uuid: str, settings: Mapping[str, str]) -> Plan[None]:
     """A new data instance in the repository that holds `uuid`; see `instance_settings`.
 
-    Extents among the settings are posted as well, as the server forgets those at the first write. Raises
-    NoSuchVolume, TransportError with the server's words (a locked version, a name that exists).
+    Extents among the settings are posted as well where the type has that, as images forget them at the first write.
+    Raises NoSuchVolume, TransportError with the server's words (a locked version, a name that exists).
     """
     body = calls.to_json(dict(settings))
     yield from ask(Call(calls.repo(uuid, "instance"), method="POST", body=body, repeatable=False), url)
-    kept = settings["typename"] in IMAGE_TYPES or settings["typename"] in LABEL_TYPES
-    if kept and "MinPoint" in settings and settings["typename"] != "labelblk":
+    if settings["typename"] in SETTABLE_EXTENTS and "MinPoint" in settings:
         low, high = ([int(n) for n in settings[key].split(",")] for key in ("MinPoint", "MaxPoint"))
         yield from post_extents(url, uuid, settings["dataname"], low, high)
 

@@ -28,6 +28,7 @@ IMAGE_TYPES: Mapping[str, str] = {
     "rgba8blk": "uint8",
 }
 LABEL_TYPES = ("labelmap", "labelarray", "labelblk")
+SETTABLE_EXTENTS = (*IMAGE_TYPES, "labelmap")  # other labels have no such endpoint
 NANOMETERS = {"nanometers": 1.0, "micrometers": 1e3, "millimeters": 1e6, "": 1.0}
 
 

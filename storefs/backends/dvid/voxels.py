@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storefs.backends.dvid import calls
-from storefs.backends.dvid.blocks import as_voxels, assemble, block_form, unlz4, within
+from storefs.backends.dvid.blocks import as_voxels, assemble, block_form, label_form, unlz4, within
 from storefs.backends.dvid.frames import parse_frames
 from storefs.backends.dvid.info import Instance
 from storefs.model import ArrayNode, Encoding
@@ -124,14 +124,14 @@ def chunk_blocks(instance: Instance, chunk_shape: Triple | None) -> Triple:
     return counts[0], counts[1], counts[2]
 
 
-def read_chunk(level: Level, cell_xyz: Triple, extent: tuple[int, ...], url: str) -> Plan[bytes | None]:
+def read_chunk(level: Level, cell_xyz: Triple, extent: tuple[int, ...], url: str) -> Plan[memoryview | None]:
     """Voxels of one chunk of `extent` (zyx or czyx, clipped), C order, as bytes; None where no block is stored.
 
     Raises TransportError and its kinds, DecodeError.
     """
     first = tuple(f + c * n for f, c, n in zip(level.first_block, cell_xyz, level.chunk_blocks, strict=True))
     voxels = yield from _read_blocks(level, (first[0], first[1], first[2]), extent, url)
-    return None if voxels is None else voxels.tobytes()
+    return None if voxels is None else memoryview(np.ascontiguousarray(voxels).reshape(-1).view(np.uint8))
 
 
 def read_box(level: Level, start: Triple, stop: Triple, url: str) -> Plan[Array]:
@@ -173,15 +173,15 @@ def _read_blocks(level: Level, first_xyz: Triple, extent: tuple[int, ...], url: 
 
 
 def _blocks_are_useless(instance: Instance) -> bool:
-    """A labelmap stored with LZ4 sends one useless block and an error, whatever is asked for."""
-    return instance.typename == "labelmap" and instance.compression in ("lz4", "go", "snappy")
+    """Label blocks stored with LZ4 or Snappy come as an error, whatever is asked for; `raw` is right."""
+    return instance.typename in ("labelmap", "labelarray") and instance.compression in ("lz4", "go", "snappy")
 
 
 def _query(level: Level) -> tuple[tuple[str, str], ...]:
     instance = level.instance
     query: list[tuple[str, str]] = []
     if instance.is_label:
-        query.append(("compression", "lz4" if instance.typename == "labelblk" else "blocks"))
+        query.append(("compression", label_form(instance)))
     elif block_form(instance) == "plain":
         query.append(("compression", "uncompressed"))
     return tuple(query + _scale_query(level))

@@ -17,6 +17,7 @@ import numpy as np
 from storefs.backend import Reach
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import as_voxels, lz4, unlz4, within
+from storefs.backends.dvid.info import SETTABLE_EXTENTS
 from storefs.errors import TransportError, Unsupported
 from storefs.plan import Call
 
@@ -82,6 +83,12 @@ def write_box(level: Level, start: Triple, voxels: Array, channels: slice, url: 
     sx, sy, sz = voxels.shape[-3:][::-1]
     stop: Triple = (start[0] + sx, start[1] + sy, start[2] + sz)
     low, high = cover(level, start, stop)
+    if instance.is_label and instance.max_scale and min(low) < 0:
+        # the server stores the voxels, then fails on the lower scales or makes wrong ones
+        raise Unsupported(
+            f"{instance.name} has lower scales, which DVID cannot make at negative coordinates (block at {low})",
+            url=url,
+        )
     if (low, high) != (start, stop) or (instance.channels > 1 and len(voxels) != instance.channels):
         whole = yield from _read(level, low, high, url)
         inside = tuple(slice(s - lo, e - lo) for s, e, lo in zip(start, stop, low, strict=True))[::-1]
@@ -89,7 +96,7 @@ def write_box(level: Level, start: Triple, voxels: Array, channels: slice, url: 
         within(target, inside)[...] = voxels
         voxels = whole
     yield from _post(level, low, high, voxels, url)
-    if _grows(level, low, high):
+    if instance.typename in SETTABLE_EXTENTS and _grows(level, low, high):
         yield from _post_extents(level, start, stop, url, reach)
 
 

@@ -36,6 +36,8 @@ class LabelBlk(Voxels):
         super().__init__(name, typename, node, settings)
         self.blocks: Versioned[tuple[int, Point], StoredLabels] = Versioned()
         self.endpoints |= {"blocks": self.block_stream, "label": self.label, "labels": self.labels}
+        if typename != "labelmap":
+            del self.endpoints["extents"]
 
     def mapping(self, call: Call) -> Mapping[int, int]:
         """What labels are shown as."""
