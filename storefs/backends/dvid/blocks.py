@@ -104,12 +104,12 @@ def unlz4(payload: memoryview | bytes, length: int) -> memoryview:
     """An LZ4 block that must unpack to exactly `length` bytes. Raises DecodeError."""
     out = np.empty(length, np.uint8)
     try:
-        found = imagecodecs.lz4_decode(payload, out=memoryview(out))
+        found = imagecodecs.lz4_decode(payload, out=out.data)  # type: ignore[arg-type]  # any buffer is taken
     except imagecodecs.Lz4Error as error:
         raise DecodeError(_LZ4, f"the block is damaged: {error}", f"{length} bytes") from error
     if len(found) != length:
         raise DecodeError(_LZ4, "the block unpacks to another length", length, len(found))
-    return memoryview(out)
+    return out.data
 
 
 def lz4(data: bytes | memoryview) -> bytes:

@@ -131,7 +131,7 @@ def read_chunk(level: Level, cell_xyz: Triple, extent: tuple[int, ...], url: str
     """
     first = tuple(f + c * n for f, c, n in zip(level.first_block, cell_xyz, level.chunk_blocks, strict=True))
     voxels = yield from _read_blocks(level, (first[0], first[1], first[2]), extent, url)
-    return None if voxels is None else memoryview(np.ascontiguousarray(voxels).reshape(-1).view(np.uint8))
+    return None if voxels is None else np.ascontiguousarray(voxels).reshape(-1).view(np.uint8).data
 
 
 def read_box(level: Level, start: Triple, stop: Triple, url: str) -> Plan[Array]:

@@ -2,7 +2,8 @@
 
 That runs these tests, and all of this folder that ask an emulated server, against the real one. It is to be one for
 tests: each makes a repository, and nothing can be deleted over HTTP. DVID_ADMIN_TOKEN is needed where the server wants
-it for making repositories.
+it for making repositories. Not with -n: a server of 2026 may end when a repository is made while another request is
+under way.
 """
 
 from __future__ import annotations
