@@ -92,6 +92,8 @@ def _settings(volume: NewVolume, typename: str) -> InstanceSettings:
     units = volume.units.lower()
     if not units or units not in NANOMETERS:
         raise ValueError(f"units: expected one of {', '.join(u for u in NANOMETERS if u)}, got {volume.units!r}")
+    if volume.scales > 1 and min(low) < 0:
+        raise ValueError("scales: DVID loses lower scales of labels at negative coordinates; give a larger offset")
     if volume.scales < 1:
         raise ValueError(f"scales: expected 1 or more, got {volume.scales}")
     settings: InstanceSettings = {"min_point": low, "max_point": high, "voxel_units": units}

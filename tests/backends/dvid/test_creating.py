@@ -185,3 +185,17 @@ def test_other_formats_say_that_they_cannot(tmp_path):
     """A format without creation says so and names those that have it."""
     with pytest.raises(storefs.Unsupported, match="precomputed volumes cannot be created; offered for: dvid://"):
         storefs.create(f"precomputed://{tmp_path}", (8, 8, 8), "uint8")
+
+
+def test_scales_and_negative_coordinates_do_not_go_together(lab):
+    """Lower scales that the server would lose are refused before the instance is made."""
+    with pytest.raises(storefs.UrlError, match="negative coordinates"):
+        storefs.create(
+            f"dvid://{lab.server.url}/{lab.root}/seg",
+            shape=(64, 64, 64),
+            dtype="uint64",
+            type="labelmap",
+            scales=2,
+            offset=(-64, 0, 0),
+        )
+    assert "seg" not in storefs.open(f"dvid://{lab.server.url}/{lab.root}").attrs["storefs"]["instances"]
