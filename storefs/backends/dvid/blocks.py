@@ -41,9 +41,21 @@ def assemble(frames: Iterable[Frame], instance: Instance, first_xyz: tuple[int, 
             slice(s, min(s + n, length))
             for s, n, length in zip(start, instance.block_size[::-1], out.shape[-3:], strict=True)
         )
-        block = decode_block(frame.payload, instance)
+        block = _decode_placed(frame, instance)
         within(out, box)[...] = within(block, tuple(slice(b.stop - b.start) for b in box))
     return found
+
+
+def _decode_placed(frame: Frame, instance: Instance) -> Array:
+    """A block, whole or, from a store of precomputed data, clipped where the volume ends. Raises DecodeError."""
+    try:
+        return decode_block(frame.payload, instance)
+    except DecodeError:
+        if not instance.grid_store or instance.stop_point is None:
+            raise
+    stops = zip(frame.block_xyz, instance.block_size, instance.stop_point, strict=True)
+    clipped = tuple(min(n, stop - b * n) for b, n, stop in stops)[::-1]
+    return Jpeg(clipped, "uint8").decode_chunk(frame.payload)
 
 
 def decode_block(payload: memoryview, instance: Instance) -> Array:
