@@ -1,101 +1,139 @@
-"""`python -m benchmarks [--repeats 7] [--cases raw,jpeg] [--json FILE]`: medians and ratios, one row a case."""
+"""`python -m benchmarks`: storefs against TensorStore and cloud-volume on the same layers; tables, JSON, a plot."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
+from benchmarks import ceiling, layers, readme, results
+from benchmarks.cases import CORES, LATENCY, Case, chosen
+from benchmarks.one import Job
+from benchmarks.plot import draw
+from benchmarks.readers import READERS
+from benchmarks.report import case_lines, summary
+from benchmarks.server import nginx, serving, spare_cores
+from benchmarks.timing import side_by_side
 
-from benchmarks.layers import CHUNK, LAYERS, write
-from benchmarks.readers import READERS, Box
-from benchmarks.server import serving
-
-SHAPES = {"raw": (512, 512, 512), "jpeg": (512, 512, 512), "compressed_segmentation": (256, 512, 512)}
-SINGLE_CHUNKS = 20
+HERE = Path(__file__).parent
+GUESS = 2.5  # seconds that a fresh process takes, where no earlier run says it
 
 
-def main() -> None:
-    """Write the layers, time every reader on them in turn, print the table."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--cases", default=",".join(LAYERS))
-    parser.add_argument("--places", default="file,http")
-    parser.add_argument("--sharded", action="store_true", help="also the sharded layers")
-    parser.add_argument("--readers", default=",".join(READERS))
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as web:
-        origin = write(Path(folder))
-        packages = ("storefs", "zarr", "tensorstore", "cloud-volume")
-        print(f"data: {origin}; " + ", ".join(f"{name} {version(name)}" for name in packages))
-        bases = {"file": f"file://{folder}", "http": web}
-        rows = []
-        names = [
-            f"{case}{suffix}"
-            for case in options.cases.split(",")
-            for suffix in (["", "_sharded"] if options.sharded else [""])
-        ]
-        for name in names:
-            for place in options.places.split(","):
-                rows += measure(f"{bases[place]}/{name}", name, place, options.readers.split(","), options.repeats)
-        if options.json:
-            options.json.write_text(json.dumps(rows, indent=1))
+    parser.add_argument("--repeats", type=int, default=7, help="fresh processes a reader and case (7)")
+    parser.add_argument("--quick", action="store_true", help="whole volume and single chunks, file and HTTP alone")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="WORD,-WORD,…",
+        help="cases whose names have all of the words and none of those with a minus: raw, jpeg, png, "
+        "compressed_segmentation; sharded, unsharded; file, http, http30; whole, box, slice_z, slice_y, slice_x, "
+        "chunk, points, half, quarter, eighth; 1core. May be given several times",
+    )
+    parser.add_argument("--readers", default=",".join(READERS), help="which to time, by comma (all)")
+    parser.add_argument("--json", type=Path, default=HERE / "results.json", help="results; cases it has are left out")
+    parser.add_argument("--again", action="store_true", help="measure cases anew that the results have")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the results")
+    parser.add_argument("--write-readme", action="store_true", help="put the results into benchmarks/README.md")
+    parser.add_argument("--list", action="store_true", help="name the cases, measure nothing")
+    parser.add_argument("--no-run", action="store_true", help="only report, plot and write what the results have")
+    parser.add_argument("--data", type=Path, help="folder for the layers (~/.cache/storefs-benchmarks)")
+    parser.add_argument("--size", type=int, default=layers.SIZE, help="side of the volumes (512)")
+    parser.add_argument("--nginx", action="store_true", help="serve with nginx where no latency is added")
+    return parser.parse_args(arguments)
 
 
-def measure(url: str, name: str, place: str, readers: list[str], repeats: int) -> list[dict[str, object]]:
-    """Time whole-volume and single-chunk reads of one layer with every reader, interleaved."""
-    shape = SHAPES[name.removesuffix("_sharded")]
-    whole: Box = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
-    rows = []
-    for what, boxes in (("whole", [whole]), ("chunk", list(_random_chunks(shape)))):
-        times: dict[str, list[float]] = {reader: [] for reader in readers}
-        reference: np.ndarray | None = None
-        for repeat in range(repeats + 1):
-            for reader in readers:
-                read = READERS[reader](url)
-                start = time.perf_counter()
-                for box in boxes:
-                    voxels = read(box)
-                seconds = (time.perf_counter() - start) / len(boxes)
-                if repeat == 0:  # warm-up, and the check that all read the same
-                    reference = voxels if reference is None else reference
-                    worst = np.abs(voxels.astype(np.int64) - reference.astype(np.int64)).max()
-                    if worst > (1 if "jpeg" in name else 0):
-                        sys.exit(f"{reader} reads {url} differently by {worst}")
-                else:
-                    times[reader].append(seconds)
-        medians = {reader: statistics.median(found) for reader, found in times.items()}
-        row = {"layer": name, "place": place, "what": what, "seconds": medians}
-        rows.append(row)
-        size = voxels.nbytes
-        cells = [
-            f"{reader} {seconds * 1e3:9.2f} ms {size / seconds / 1e9:5.2f} GB/s" for reader, seconds in medians.items()
-        ]
-        ratios = [
-            f"{ours} / {peer} = {medians[ours] / medians[peer]:.2f}"
-            for ours in medians
-            if ours.startswith("storefs")
-            for peer in ("tensorstore", "cloud-volume")
-            if peer in medians
-        ]
-        print(f"{name} {place} {what}\n    " + "\n    ".join(cells) + "\n    " + "; ".join(ratios), flush=True)
-    return rows
+def main(arguments: list[str] | None = None) -> None:
+    """Build what is missing, measure what is missing, report all."""
+    options = parse(arguments)
+    found = results.load(options.json)
+    if found.about.get("size", options.size) != options.size:
+        sys.exit(f"{options.json} is of volumes of {found.about['size']}³: name another --json")
+    readers = options.readers.split(",")
+    if strange := set(readers) - set(READERS):
+        sys.exit(f"no reader {', '.join(strange)}; there are {', '.join(READERS)}")
+    try:
+        wanted = chosen(options.only, quick=options.quick)
+    except ValueError as error:
+        sys.exit(f"--only: {error}")
+    cases = [case for case in wanted if options.again or not found.has(case, readers, options.repeats)]
+    if options.list:
+        print("\n".join(case.name for case in cases))
+        return
+    if cases and not options.no_run:
+        _measure_all(cases, found, readers, options)
+    print("\n".join(summary(found)))
+    if options.plot:
+        draw(found, options.plot)
+    if options.write_readme:
+        readme.write(found, HERE / "README.md")
 
 
-def _random_chunks(shape: tuple[int, ...]) -> Iterator[Box]:
-    rng = np.random.default_rng(1)
-    for _ in range(SINGLE_CHUNKS):
-        z, y, x = (int(rng.integers(0, n // CHUNK)) * CHUNK for n in shape)
-        yield slice(z, z + CHUNK), slice(y, y + CHUNK), slice(x, x + CHUNK)
+def _measure_all(cases: list[Case], found: results.Results, readers: list[str], options: argparse.Namespace) -> None:
+    folder = (options.data or layers.cache_folder()) / f"layers-{options.size}"
+    origin = layers.build(folder, options.size)
+    server = ceiling.measure(with_nginx=options.nginx)
+    found.about = results.surroundings(
+        data=f"{origin} to {options.size}³",
+        size=options.size,
+        server=f"{'nginx' if options.nginx else 'own'}: {server}",
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in found.about["versions"].items())
+    print(f"{found.about['data']}; {versions}\nserver alone: {server}")
+    with _places(folder, with_nginx=options.nginx) as places:
+        for done, case in enumerate(cases):
+            minutes = _estimate(cases[done:], found, len(readers) * options.repeats) / 60
+            print(f"[{done + 1} of {len(cases)}, about {minutes:.0f} min left]", end=" ", flush=True)
+            started = time.monotonic()
+            jobs = {reader: _job(case, reader, places[case.place], folder) for reader in readers}
+            measured = side_by_side(jobs, options.repeats)
+            row = found.add(case, measured, (time.monotonic() - started) / (len(readers) * options.repeats))
+            results.save(found, options.json)
+            print("\n".join(case_lines(row)), flush=True)
+
+
+def _job(case: Case, reader: str, base: str, folder: Path) -> Job:
+    return Job(
+        reader=f"readers:{reader}",
+        url=f"{base}/{case.layer}",
+        kind=case.kind,
+        expected=str(layers.expected(folder, case.encoding)),
+        seed=0,
+        cores=case.cores,
+        tolerance=1 if case.encoding == "jpeg" else 0,  # decoders may round differently
+    )
+
+
+@contextmanager
+def _places(folder: Path, *, with_nginx: bool) -> Iterator[dict[str, str]]:
+    """The base URL of every place, with its server running."""
+    spare = spare_cores(CORES)
+    with ExitStack() as stack:
+        places = {"file": f"file://{folder}"}
+        for place, latency in LATENCY.items():
+            if place != "file":
+                plain = with_nginx and not latency
+                places[place] = stack.enter_context(nginx(folder) if plain else serving(folder, latency, cores=spare))
+        yield places
+
+
+def _estimate(cases: list[Case], found: results.Results, processes: int) -> float:
+    """Seconds, from what such cases took before."""
+    known: dict[str, list[float]] = {}
+    for row in found.rows.values():
+        known.setdefault(row.case.kind, []).append(row.took)
+    return processes * sum(statistics.mean(known.get(case.kind, [GUESS])) for case in cases)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\ncut; the same command goes on from here")

@@ -80,7 +80,7 @@ def main() -> None:
         client = storefs.dvid.Client(url)
         uuid = client.repos.create("benchmark")
         print(f"data: {origin}; server {url}, {options.latency * 1e3:g} ms of latency")
-        for name, typename, voxels in (("gray", "uint8blk", image), ("labels", "labelmap", labels[:, :256, :256])):
+        for name, typename, voxels in (("gray", "uint8blk", image), ("labels", "labelmap", labels[:256, :256, :256])):
             client.instances.create(uuid, typename, name, block_size=(BLOCK,) * 3)
             stop = [n - 1 for n in voxels.shape[::-1]]
             client.instances.set_extents(uuid, name, (0, 0, 0), stop)

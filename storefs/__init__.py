@@ -9,6 +9,7 @@ from storefs.errors import (
     MetadataError,
     MissingChunk,
     NoSuchVolume,
+    NotCached,
     Refused,
     ServerFault,
     StorefsError,
@@ -20,7 +21,9 @@ from storefs.errors import (
 
 if TYPE_CHECKING:
     from storefs.api import create, open, open_array, open_store  # noqa: A004  # the name users expect
+    from storefs.cost import ReadCost
     from storefs.store import VirtualStore
+    from storefs.upkeep import clear_cache, statistics
 
 __version__ = "0.1.0"
 
@@ -28,6 +31,8 @@ __all__ = [
     "MetadataError",
     "MissingChunk",
     "NoSuchVolume",
+    "NotCached",
+    "ReadCost",
     "Refused",
     "ServerFault",
     "StorefsError",
@@ -36,19 +41,24 @@ __all__ = [
     "Unsupported",
     "UrlError",
     "VirtualStore",
+    "clear_cache",
     "create",
     "open",
     "open_array",
     "open_store",
+    "statistics",
 ]
 
 # these import zarr 3; the filesystem, which does not, also serves zarr 2
 _LAZY = {
+    "ReadCost": "storefs.cost",
     "VirtualStore": "storefs.store",
+    "clear_cache": "storefs.upkeep",
     "create": "storefs.api",
     "open": "storefs.api",
     "open_array": "storefs.api",
     "open_store": "storefs.api",
+    "statistics": "storefs.upkeep",
 }
 
 

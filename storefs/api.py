@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
+from storefs.bulk_array import Group
 from storefs.model import NewVolume
 from storefs.registry import create_volume, open_source, parse_url
 from storefs.store import VirtualStore
@@ -41,6 +42,13 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
         Of DVID; see the README. `chunk_shape` is x, y, z.
     anonymous, profile, region, endpoint_url, headers, timeout, retries, forbidden, target_options
         How to reach the source; see `storefs.transport.options.TransportOptions`.
+    memory_cache
+        How much of decoded chunks is kept in memory, such as "500 MB"; nothing by default.
+    cache, cache_size, cache_absent, offline
+        A folder (True: the system's) where the source's answers are kept, encoded; its size ("10 GB"); how long it is
+        believed that a chunk is absent ("1 d"); True to ask nobody else, so that what is not there raises NotCached.
+    progress
+        True: a bar on stderr while long bulk reads last; or a function that is told (done_bytes, total_bytes).
 
     Raises UrlError for an address or option that cannot be read.
 
@@ -61,7 +69,9 @@ def open(url: str, mode: Literal["r", "r+", "a"] = "r", **options: Any) -> zarr.
     """
     store = open_store(url, **options).with_read_only(mode == "r")
     sync(store.source.open_async())
-    return zarr.open_group(store, mode="r" if mode == "r" else "r+", zarr_format=store.source.presentation.zarr_format)
+    zarr_format = store.source.presentation.zarr_format
+    group = zarr.open_group(store, mode="r" if mode == "r" else "r+", zarr_format=zarr_format)
+    return Group(group._async_group)  # noqa: SLF001  # zarr offers no other way
 
 
 def open_array(url: str, scale: int = 0, mode: Literal["r", "r+", "a"] = "r", **options: Any) -> zarr.Array[Any]:  # noqa: ANN401  # checked one by one

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from storefs.model import ChunkId, Hierarchy
-from storefs.plan import Plan
+from storefs.plan import Body, Plan
 from storefs_codecs.chunk_codec import Array
 
 Payload = bytes | memoryview
@@ -38,11 +38,51 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class Volatile(Protocol):
+    """A backend whose voxels may change under the same address."""
+
+    @property
+    def changes(self) -> str | None:
+        """Why they may, as the beginning of a sentence; None where these do not."""
+
+
+@runtime_checkable
 class SupportsRegion(Protocol):
     """A backend that can read less than a chunk."""
 
     def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
         """Just the voxels from `start` to `stop` in the chunk; None where the chunk as a whole is as cheap."""
+
+
+@runtime_checkable
+class SupportsPlain(Protocol):
+    """A backend some of whose chunks are objects that hold their voxels and nothing else, as they lie in memory."""
+
+    def plain_object(self, chunk: ChunkId) -> str | None:
+        """Path of the chunk's object, if it holds as many bytes as the chunk has; None where it is stored otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the stored bytes of a chunk lie: `start` to `stop` of the object at `path`."""
+
+    path: str
+    start: int
+    stop: int
+
+
+@runtime_checkable
+class SupportsBatch(Protocol):
+    """A backend some of whose chunks share objects, so that many are found, and asked for, in few requests."""
+
+    def batches(self, chunks: Sequence[ChunkId]) -> Sequence[Sequence[int]] | None:
+        """The positions in `chunks` (of one array) of those that share an object; None where each has its own."""
+
+    def locate(self, chunks: Sequence[ChunkId]) -> Plan[Sequence[Place | None]]:
+        """Where the chunks of one batch lie, None for those that are absent. Raises DecodeError."""
+
+    def unpack(self, chunk: ChunkId, place: Place, body: Body | None) -> Stored:
+        """The payload of `chunk` from the bytes of its `place`. Raises DecodeError."""
 
 
 @runtime_checkable
@@ -57,6 +97,34 @@ class SupportsWrite(Protocol):
 
     def write(self, chunk: ChunkId, start: tuple[int, ...], voxels: Array, reach: Reach) -> Plan[None]:
         """Write `voxels` (zyx or czyx) at `start` in the chunk; what is around them stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorState:
+    """One of several places that hold the chunks of the group at path `group`.
+
+    `kind` says how they lie there, `tile_size` is width, height in pixels, `url` is without secrets. `problem` is why
+    the place cannot be read, None where it can; `is_read` marks the one that chunks are read from.
+    """
+
+    group: str
+    id: int | None
+    title: str
+    position: int
+    kind: str
+    tile_size: tuple[int, int]
+    extension: str
+    url: str
+    problem: str | None
+    is_read: bool
+
+
+@runtime_checkable
+class SupportsMirrors(Protocol):
+    """A backend whose chunks are in several places."""
+
+    def mirrors(self) -> Plan[Sequence[MirrorState]]:
+        """Every place, each asked for something small. What is wrong with one is told, not raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +147,8 @@ class Transport(Protocol):
 
     url: str
     blocking: bool  # True: fetching belongs in a worker thread (files), False: on the event loop (network)
+    local: bool  # True: fetching takes the processor's time, and never long (files)
+    concurrency: int  # how many requests at a time a bulk read sends
 
     def fetch(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched in this thread."""

@@ -9,11 +9,13 @@ import os
 import sys
 import textwrap
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 import storefs
+from storefs.cache_command import add_cache_command
 from storefs.demo import run_demo
 from storefs.errors import StorefsError, UrlError
 from storefs.registry import open_source
@@ -40,6 +42,8 @@ examples:
   storefs tree ./folder/of/layer --json
   storefs tree dvid://https://host
   storefs info dvid://https://host/uuid:branch/instance -o user=me
+  storefs tree catmaid://https://host/project
+  storefs info catmaid://https://host/project/stack -o timeout=5
 """
 
 
@@ -84,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     volume.add_argument(
         "url",
         metavar="URL",
-        help="precomputed://ADDRESS, ADDRESS|neuroglancer-precomputed:, a folder, or dvid://HOST[/UUID[/INSTANCE]]",
+        help="precomputed://ADDRESS, ADDRESS|neuroglancer-precomputed:, a folder, dvid://HOST[/UUID[/INSTANCE]], or "
+        "catmaid://HOST[/PROJECT[/STACK]]",
     )
     volume.add_argument(
         "-o",
@@ -95,16 +100,18 @@ def _parser() -> argparse.ArgumentParser:
         help="an option of storefs.open; repeatable",
     )
     volume.add_argument("--json", action="store_true", help="the facts as JSON")
-    for name, run, text in (
-        (
-            "info",
-            _info,
-            "a table of scales: shape, chunks, encoding, voxel size, offset; of a DVID server its repos and versions",
-        ),
-        ("tree", _tree, "the arrays as zarr shows them; of a DVID server its repos, instances and versions"),
-    ):
+    of_info = (
+        "a table of scales: shape, chunks, encoding, voxel size, offset; of a DVID server its repos and versions; of "
+        "a CATMAID server its projects, of a stack its mirrors, each asked for a tile"
+    )
+    of_tree = (
+        "the arrays as zarr shows them; of a DVID server its repos, instances and versions; of a CATMAID server its "
+        "projects and stacks"
+    )
+    for name, run, text in (("info", _info, of_info), ("tree", _tree, of_tree)):
         command = commands.add_parser(name, parents=[shared, volume], help=text, description=text)
         command.set_defaults(run=run)
+    add_cache_command(commands, shared, _console)
     text = "make a small sample volume, open it with zarr, dask and xarray, check every voxel, draw a picture"
     demo = commands.add_parser("demo", parents=[shared], help=text, description=text)
     demo.add_argument("folder", nargs="?", default="storefs-demo", metavar="FOLDER", help="default: ./storefs-demo")
@@ -136,7 +143,10 @@ def _summary(arguments: argparse.Namespace) -> VolumeSummary:
     address = arguments.url
     if "://" not in address and "|" not in address and os.path.isdir(address):  # noqa: PTH112  # text as typed
         address = f"precomputed://{address}"
-    return summarise(open_source(address, parse_options(arguments.option)))
+    with warnings.catch_warnings():
+        # mirrors that do not answer are in what is shown
+        warnings.simplefilter("ignore", UserWarning)
+        return summarise(open_source(address, parse_options(arguments.option)))
 
 
 def parse_options(given: Sequence[str]) -> dict[str, Any]:

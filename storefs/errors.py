@@ -9,6 +9,7 @@
         ├── Refused(PermissionError)          401, 403: says which credentials were tried
         ├── NoSuchVolume(FileNotFoundError)   raised only while opening
         ├── MissingChunk                      asked for with missing="error"
+        ├── NotCached                         asked for with offline=True
         └── ServerFault                       5xx, broken body, wrong length
             └── TooLong                       an object longer than what it should hold can be
 
@@ -81,6 +82,10 @@ class NoSuchVolume(TransportError, FileNotFoundError):
 
 class MissingChunk(TransportError):
     """A chunk is not stored and `missing="error"` was asked for."""
+
+
+class NotCached(TransportError):
+    """Something is not in the cache, and `offline=True` was asked for."""
 
 
 class ServerFault(TransportError):

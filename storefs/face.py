@@ -35,7 +35,7 @@ def show(payload: Payload, node: ArrayNode, extent: tuple[int, ...], presentatio
     voxels = codec.decode_chunk(payload, extent=extent)
     if native and extent == node.chunk_shape:
         return payload
-    return _encode(_pad(voxels, node), node, presentation)
+    return _encode(pad(voxels, node), node, presentation)
 
 
 def shows_absent(presentation: Presentation) -> bool:
@@ -62,7 +62,8 @@ def _encode(voxels: Array, node: ArrayNode, presentation: Presentation) -> Paylo
     return voxels.tobytes() if settings is None else bytes(numcodecs.get_codec(settings).encode(voxels))
 
 
-def _pad(voxels: Array, node: ArrayNode) -> Array:
+def pad(voxels: Array, node: ArrayNode) -> Array:
+    """The whole chunk (stored order, C-contiguous) around the `voxels` of a clipped one."""
     if voxels.shape == node.chunk_shape:
         return np.ascontiguousarray(voxels)
     padded = np.full(node.chunk_shape, node.fill_value, np.dtype(node.dtype).newbyteorder("<"))

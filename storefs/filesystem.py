@@ -10,7 +10,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.implementations.chained import ChainedFileSystem
@@ -25,8 +25,8 @@ from storefs.writing import write_chunk, write_through
 if TYPE_CHECKING:
     from storefs.options import Reader
     from storefs.source import Source
+    from storefs_codecs.chunk_codec import Array
 
-T = TypeVar("T")
 Payload = bytes | memoryview
 Entry = dict[str, Any]
 
@@ -129,7 +129,8 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         # what stands before an address with a scheme of its own is a cache
         return f"{self.target_protocol}{'::' if found else '://'}{text}"
 
-    async def _volume_of(self, path: str) -> tuple[Source, str]:
+    async def volume_of(self, path: str) -> tuple[Source, str]:
+        """The volume that `path` lies in, and the zarr key, for those who read it: NoSuchVolume is TransportError."""
         try:
             return await self._resolve(path)
         except NoSuchVolume as error:
@@ -139,7 +140,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
     # reading
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:  # noqa: ANN401  # fsspec passes more
-        source, key = await self._volume_of(path)
+        source, key = await self.volume_of(path)
         payload = await source.get(key)
         if payload is None:
             raise FileNotFoundError(path)
@@ -157,9 +158,9 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         _raise_failures(found)
         return found
 
-    async def read_through(self, path: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
+    async def read_through(self, path: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
         """`decode` of the chunk at `path`, for codecs that fetch their chunks themselves."""
-        source, key = await self._volume_of(path)
+        source, key = await self.volume_of(path)
         return await source.read_through(key, decode, in_thread=in_thread)
 
     async def read_box(self, path: str, selection: Any) -> Any:  # noqa: ANN401  # zarr's selectors are untyped

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
+from storefs.tally import Tally
+
 
 class OnceCache:
     """A cache of computed values, bounded in bytes, safe across threads, event loops and fork.
@@ -20,6 +22,7 @@ class OnceCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.tally = Tally()
         self._reset()
 
     def _reset(self) -> None:
@@ -68,17 +71,34 @@ class OnceCache:
         self._keep(key, pending, value)
         return value
 
+    def clear(self) -> None:
+        """Forget all values; what is being computed goes on."""
+        with self._lock:
+            self._values.clear()
+            self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._bytes
+
     def _claim(self, key: Hashable) -> tuple[Future[Any], bool]:
         if self._pid != os.getpid():
             self._reset()  # locks and futures of the parent process never wake
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
+                self.tally.add(hits=1, bytes_read=self._values[key].nbytes)
                 done: Future[Any] = Future()
                 done.set_result(self._values[key])
                 return done, False
             if key in self._pending:
+                self.tally.add(hits=1)
                 return self._pending[key], False
+            self.tally.add(misses=1)
             self._pending[key] = Future()
             return self._pending[key], True
 
@@ -95,6 +115,7 @@ class OnceCache:
             self._pending.pop(key, None)
             self._values[key] = value
             self._bytes += value.nbytes
+            self.tally.add(bytes_written=value.nbytes)
             while self._bytes > self.max_bytes and len(self._values) > 1:
                 _, dropped = self._values.popitem(last=False)
                 self._bytes -= dropped.nbytes

@@ -17,13 +17,15 @@ T = TypeVar("T")
 class Get:
     """Ask for an object, or for bytes `start` to `stop` (exclusive) of it.
 
-    `path` is relative to the volume. A body longer than `limit` is a fault, noticed before it is read.
+    `path` is relative to the volume. A body longer than `limit` is a fault, noticed before it is read. `parts` are the
+    spans (start, stop) within that are wanted, where what lies between is not: caches keep each by itself.
     """
 
     path: str
     start: int | None = None
     stop: int | None = None
     limit: int | None = None
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,50 @@ class Once:
     plan: Callable[[], Plan[Sized]]
 
 
-Request = Get | Head | Names | Call | Once
+@dataclass(frozen=True, slots=True)
+class At:
+    """Ask a place that is not the volume's own server, with the credentials given for `account` ("" for none).
+
+    The path of `request` is the whole address.
+    """
+
+    request: Get | Head
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Ask all at once, each within `timeout` seconds and without a second try; None asks as patiently as usual.
+
+    Answered with a pair for each, in order: the answer or the StorefsError, and the seconds that it took.
+    """
+
+    requests: tuple[Request, ...]
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Ask what the volume at `url` looks like, of whatever format; answered with its Hierarchy."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBox:
+    """Ask for voxels of an array of the volume at `url`: from `start` to `stop`, in its axes, also beyond its edges.
+
+    Answered with them, absent ones as `fill_value`; None where there is nothing at all.
+    """
+
+    url: str
+    array: str
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    fill_value: int = 0
+
+
+Request = Get | Head | Names | Call | Once | At | Race | Volume | VolumeBox
 Plan = Generator[Request, Any, T]
 """Get and Head are answered with a Body, None where absent; Names with names or None; Call with a Reply."""
 

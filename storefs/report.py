@@ -14,19 +14,20 @@ from storefs.history import draw
 from storefs.summary import count_text, number_text, size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
+    from storefs.backend import MirrorState
     from storefs.summary import ScaleSummary, VersionSummary, VolumeSummary
 
 NM_IN_UM = 1000
 
 
 def info(volume: VolumeSummary) -> RenderableType:
-    """Of every repository its history, of every group with arrays its facts, then one row a scale.
+    """Of every repository its history, of every group with arrays its facts, then one row a scale and one a mirror.
 
-    Columns go along the axes as they are shown.
+    Columns go along the axes as they are shown. Groups that are only listed come as a table of their names.
     """
     parts: list[RenderableType] = [_unwrapped(volume.url)]
     shown = [group for group in volume.walk() if group.scales or group.instances or group.versions]
@@ -35,21 +36,32 @@ def info(volume: VolumeSummary) -> RenderableType:
             parts += ["", _repository(group)]
             continue
         if group.path:
-            parts += ["", _unwrapped(group.path)]
+            parts += ["", _unwrapped(group.path, f"  {group.title}" if group.title else "")]
         parts += [_facts(group), "", _scales(group)]
         parts += [
             Text(f"scale {scale.path} cannot be read: {scale.unsupported}", style="red")
             for scale in group.scales
             if scale.unsupported
         ]
-    return Group(*parts, *([] if shown else ["no arrays"]))
+        if group.mirrors:
+            parts += ["", _mirrors(group.mirrors)]
+            parts += [Text(f"{_name(m)}: {m.problem}", style="red") for m in group.mirrors if m.problem]
+    listed = [group for group in volume.walk() if group.path and group not in shown]
+    if listed and not any(group.instances or group.versions for group in shown):
+        parts += ["", _directory(listed)]
+        parts += [Text(f"{group.path}: {group.problem}", style="red") for group in listed if group.problem]
+    return Group(*parts, *([] if shown or listed else ["no arrays"]))
 
 
 def tree(volume: VolumeSummary, parent: Tree | None = None) -> Tree:
     """The zarr hierarchy as it will be opened."""
     count = len(volume.scales)
     facts = f"  {volume.format}, {count} scale{'s' * (count != 1)}" if count else ""
-    label = _unwrapped(volume.name or volume.path or "/", facts)
+    if volume.size_xyz and not count:
+        facts = f"  {' x '.join(map(str, volume.size_xyz))} voxels"
+    if volume.problem:
+        facts = f"  cannot be opened: {volume.problem}"
+    label = _unwrapped(volume.name or volume.path or "/", f"{'  ' + volume.title if volume.title else ''}{facts}")
     branch = Tree(label) if parent is None else parent.add(label)
     if volume.versions and volume.version is None:
         _list(volume.instances, branch.add("instances"))
@@ -59,6 +71,12 @@ def tree(volume: VolumeSummary, parent: Tree | None = None) -> Tree:
         details = [scale.dtype, _encoding(scale), f"{voxel} nm", size_text(scale.nbytes)]
         name = scale.path.rpartition("/")[2]
         branch.add(_unwrapped(name, f"  ({', '.join(map(str, scale.shape))})  {', '.join(details)}"))
+    if volume.mirrors:
+        places = branch.add("mirrors")
+        for mirror in volume.mirrors:
+            state = f"not ok: {mirror.problem}" if mirror.problem else "ok"
+            details = [mirror.kind, _tiles(mirror), f"{state}{', read' if mirror.is_read else ''}"]
+            places.add(_unwrapped(mirror.title or str(mirror.id), f"  {', '.join(details)}"))
     for group in volume.groups:
         tree(group, branch)
     if volume.version is not None:
@@ -120,6 +138,8 @@ def _facts(volume: VolumeSummary) -> Table:
         facts.add_row("stored", Text(encoding + where))
     size = zip(volume.axes, finest.shape, finest.voxel_nm, strict=True)
     extent = ", ".join(f"{axis} {n * nm / NM_IN_UM:.4g}" for axis, n, nm in size if axis != "c")
+    for name, text in volume.place.items():
+        facts.add_row(name, Text(text))
     facts.add_row("extent", f"{extent} \N{MICRO SIGN}m")
     if volume.version is not None:
         facts.add_row("version", _state(volume.version))
@@ -138,6 +158,37 @@ def _scales(volume: VolumeSummary) -> Table:
         columns = (" ".join(map(number_text, numbers)) for numbers in along)
         table.add_row(scale.path, *columns, size_text(scale.nbytes))
     return table
+
+
+def _directory(groups: Sequence[VolumeSummary]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
+    for name in ("path", "title", "size x y z"):
+        table.add_column(name, overflow="fold")
+    for group in groups:
+        size = " ".join(map(str, group.size_xyz or ()))
+        table.add_row(*map(Text, (group.path, group.title or group.name, size)))
+    return table
+
+
+def _mirrors(mirrors: Sequence[MirrorState]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True)
+    for name in ("mirror", "id", "type", "tiles", "state", "address"):
+        table.add_column(name, overflow="fold")
+    for mirror in mirrors:
+        state = "not ok" if mirror.problem else "ok"
+        row = [mirror.title or "-", "-" if mirror.id is None else str(mirror.id), mirror.kind, _tiles(mirror)]
+        table.add_row(*map(Text, [*row, f"{state}{', read' if mirror.is_read else ''}", mirror.url]))
+    return table
+
+
+def _tiles(mirror: MirrorState) -> str:
+    width, height = mirror.tile_size
+    return f"{width} x {height} {mirror.extension}".rstrip()
+
+
+def _name(mirror: MirrorState) -> str:
+    title = f" {mirror.title}" if mirror.title else ""
+    return f"mirror{title}" if mirror.id is None else f"mirror {mirror.id}{title}"
 
 
 def _encoding(scale: ScaleSummary) -> str:

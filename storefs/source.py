@@ -6,18 +6,24 @@ Everything a zarr store or a filesystem needs of a volume: its documents, its ch
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from storefs.backend import Opener, Payload, Stored, SupportsRegion, Transport
-from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported
-from storefs.face import show, show_absent, shows_absent
+from storefs.backend import Opener, Payload, Stored, SupportsRegion, Transport, Volatile
+from storefs.chunk_cache import ChunkCache
+from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
+from storefs.face import pad, show, show_absent, shows_absent
+from storefs.fetching import Fetching
 from storefs.listing import batches, chunk_keys_under, documents_under, names_below
 from storefs.model import ChunkId, Presentation
 from storefs.once import OnceCache
 from storefs.opened import Opened, describe, describe_async
+from storefs.options import Keeping
 from storefs.plan import Once, Plan, Request, drive, drive_async
+from storefs.progress import Progress, progress_of
 from storefs.selection import kept_axes, plain_box
+from storefs.tally import Tally
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 
@@ -28,7 +34,10 @@ LISTED_AT_ONCE = 64
 
 
 class Source:
-    """One volume, read through `transport`, shown as `presentation` says.
+    """One volume, read through `transport`, shown as `presentation` says, kept as `keeping` says.
+
+    `decoded` is the cache of decoded chunks, None where there is none, `indexes` that of shard indexes; `tally` counts
+    what is asked for, `disk_tally` how the cache on disk serves.
 
     Lazy: the first question opens the volume with one request. Safe across threads, event loops and fork.
     """
@@ -40,13 +49,27 @@ class Source:
         presentation: Presentation,
         *,
         missing: str = "fill",
+        keeping: Keeping = Keeping(),  # noqa: B008  # it is frozen
     ) -> None:
-        self.transport = transport
+        self.tally = Tally()
+        self.disk_tally = Tally()
+        self.keeping = keeping
+        self.transport = Fetching(transport, keeping, self.tally, self.disk_tally)
         self.opener = opener
         self.presentation = presentation
         self.missing = missing
-        self._cache = OnceCache(INDEX_CACHE_BYTES)
+        self._opening = OnceCache(1)
+        self.indexes = OnceCache(INDEX_CACHE_BYTES)
+        self.decoded = ChunkCache(keeping.memory_cache) if keeping.memory_cache else None
+        self._progress = os.getpid(), progress_of(keeping.progress)
         self._volume: Opened | None = None
+
+    @property
+    def progress(self) -> Progress | None:
+        """Who is told of long reads, None where nobody is; in a fork, by means of its own."""
+        if self._progress[0] != os.getpid():
+            self._progress = os.getpid(), progress_of(self.keeping.progress)
+        return self._progress[1]
 
     @property
     def url(self) -> str:
@@ -58,7 +81,7 @@ class Source:
     async def open_async(self) -> Opened:
         """The described volume. Raises NoSuchVolume, MetadataError, TransportError."""
         if self._volume is None:
-            self._volume = await self._cache.get_async("volume", self._open_async)
+            self._volume = await self._opening.get_async("volume", self._open_async)
         return self._volume
 
     async def opened(self) -> Opened:
@@ -74,14 +97,32 @@ class Source:
     def open(self) -> Opened:
         """The described volume, opened in this thread. Raises NoSuchVolume, MetadataError, TransportError."""
         if self._volume is None:
-            self._volume = self._cache.get("volume", self._open)
+            self._volume = self._opening.get("volume", self._open)
         return self._volume
 
     async def _open_async(self) -> Opened:
-        return await describe_async(self.transport, self.opener, self.presentation)
+        self._prepare()
+        return self._settled(await describe_async(self.transport, self.opener, self.presentation))
 
     def _open(self) -> Opened:
-        return describe(self.transport, self.opener, self.presentation)
+        self._prepare()
+        return self._settled(describe(self.transport, self.opener, self.presentation))
+
+    def _prepare(self) -> None:
+        disk = self.transport.disk
+        if disk is not None and not self.keeping.offline:
+            try:
+                disk.prepare()
+            except OSError as error:
+                raise UrlError(f"option cache: {disk.root} cannot be written: {error}", url=self.url) from error
+
+    def _settled(self, volume: Opened) -> Opened:
+        reason = volume.backend.changes if isinstance(volume.backend, Volatile) else None
+        if reason and self.keeping.cache is not None:
+            raise Unsupported(f"{reason}, so they cannot be kept: leave out cache=", url=self.url)
+        if isinstance(volume.transport, Fetching):
+            volume.transport = volume.transport.settled()
+        return volume
 
     # keys
 
@@ -132,15 +173,16 @@ class Source:
         """
         volume = await self.opened()
         if volume.transport.blocking:
-            return await asyncio.to_thread(self._read_in_thread, volume, chunk)
+            return await asyncio.to_thread(self.read_in_thread, volume, chunk)
         stored = await self._fetch(volume, chunk)
         if callable(stored) or self.presentation.face == "portable":
             return await asyncio.to_thread(self._show, volume, chunk, stored)
         return self._show(volume, chunk, stored)
 
-    async def read_through(self, key: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
+    async def read_through(self, key: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
         """`decode` of the chunk under `key`, None where it is absent; errors name the chunk.
 
+        `decode` gives the voxels of the chunk as zarr shows it, padded where it is clipped; so may the cache.
         Fetching from files and decoding share one worker thread; `in_thread=False` says decoding is too cheap for
         a thread of its own.
         """
@@ -148,6 +190,9 @@ class Source:
         chunk = volume.chunk(key)
         if chunk is None:
             return None
+        kept = self._kept(volume, chunk)
+        if kept is not None:
+            return kept
         if volume.transport.blocking:
             return await asyncio.to_thread(self._read_through_in_thread, volume, chunk, decode)
         stored = await self._fetch(volume, chunk)
@@ -164,6 +209,8 @@ class Source:
         chunk = volume.chunk(key)
         # which voxels of a box are absent cannot be told
         if chunk is None or not isinstance(volume.backend, SupportsRegion) or self.missing == "error":
+            return None
+        if self.decoded is not None and chunk in self.decoded:
             return None
         box = plain_box(selection, self.presentation.flip(volume.node(chunk).chunk_shape))
         if box is None:
@@ -183,19 +230,44 @@ class Source:
         self._check_supported(volume, chunk)
         return await self._run_async(volume, volume.backend.read(chunk), chunk)
 
-    def _read_in_thread(self, volume: Opened, chunk: ChunkId) -> Payload | None:
+    def stored_in_thread(self, volume: Opened, chunk: ChunkId) -> Stored | None:
+        """The chunk as the source has it, fetched in this thread; None where absent. Raises as `read` does."""
         self._check_supported(volume, chunk)
-        return self._show(volume, chunk, self.run(volume, volume.backend.read(chunk), chunk))
+        return self.run(volume, volume.backend.read(chunk), chunk)
 
-    def _read_through_in_thread(self, volume: Opened, chunk: ChunkId, decode: Callable[[Payload], T]) -> T | None:
-        self._check_supported(volume, chunk)
-        return self._show_through(volume, chunk, self.run(volume, volume.backend.read(chunk), chunk), decode)
+    def read_in_thread(self, volume: Opened, chunk: ChunkId) -> Payload | None:
+        """What `read` gives, fetched and shown in this thread."""
+        return self._show(volume, chunk, self.stored_in_thread(volume, chunk))
+
+    def _read_through_in_thread(
+        self, volume: Opened, chunk: ChunkId, decode: Callable[[Payload], Array]
+    ) -> Array | None:
+        return self._show_through(volume, chunk, self.stored_in_thread(volume, chunk), decode)
 
     def _show_through(
-        self, volume: Opened, chunk: ChunkId, stored: Stored | None, decode: Callable[[Payload], T]
-    ) -> T | None:
+        self, volume: Opened, chunk: ChunkId, stored: Stored | None, decode: Callable[[Payload], Array]
+    ) -> Array | None:
         payload = self._show(volume, chunk, stored)
-        return None if payload is None else volume.decode(chunk, lambda: decode(payload))
+        if payload is None:
+            return None
+        shown = volume.decode(chunk, lambda: decode(payload))
+        if stored is not None:
+            self.tally.add(chunks_decoded=1)
+            self._keep(volume, chunk, shown)
+        return shown
+
+    def _kept(self, volume: Opened, chunk: ChunkId) -> Array | None:
+        """The decoded chunk as zarr shows it, if it is in memory."""
+        voxels = None if self.decoded is None else self.decoded.get(chunk)
+        if voxels is None:
+            return None
+        voxels = pad(voxels, volume.node(chunk))
+        return voxels if self.presentation.axes == "zyx" else voxels.T
+
+    def _keep(self, volume: Opened, chunk: ChunkId, shown: Array) -> None:
+        if self.decoded is not None:
+            voxels = shown if self.presentation.axes == "zyx" else shown.T
+            self.decoded.put(chunk, voxels[tuple(map(slice, volume.extent(chunk)))])
 
     def _check_supported(self, volume: Opened, chunk: ChunkId) -> None:
         reason = volume.node(chunk).unsupported
@@ -207,13 +279,18 @@ class Source:
         if stored is not None:
             extent = volume.extent(chunk)
             return volume.decode(chunk, lambda: show(_made(stored), node, extent, self.presentation))
+        self.check_absence(volume, chunk)
+        return show_absent(node, self.presentation)
+
+    def check_absence(self, volume: Opened, chunk: ChunkId) -> None:
+        """Count `chunk`, which is absent. Raises MissingChunk where it may not be."""
+        self.tally.add(chunks_absent=1)
         if self.missing == "error":
             raise MissingChunk(
                 'the chunk is not stored (missing="fill" reads it as the fill value)',
                 url=self.url,
                 chunk=volume.backend.name(chunk),
             )
-        return show_absent(node, self.presentation)
 
     # driving
 
@@ -222,9 +299,10 @@ class Source:
 
         def answer(request: Request) -> Any:  # noqa: ANN401  # answers differ by request
             if isinstance(request, Once):
-                return self._cache.get(request.key, lambda: drive(request.plan(), answer))
-            return volume.transport.fetch(request)
+                return self.indexes.get(request.key, lambda: drive(request.plan(), answer))
+            return transport.fetch(request)
 
+        transport = _about(volume.transport, chunk.array)
         try:
             return drive(plan, answer)
         except (StorefsError, DecodeError) as error:
@@ -233,13 +311,23 @@ class Source:
     async def _run_async(self, volume: Opened, plan: Plan[T], chunk: ChunkId) -> T:
         async def answer(request: Request) -> Any:  # noqa: ANN401  # answers differ by request
             if isinstance(request, Once):
-                return await self._cache.get_async(request.key, lambda: drive_async(request.plan(), answer))
-            return await volume.transport.fetch_async(request)
+                return await self.indexes.get_async(request.key, lambda: drive_async(request.plan(), answer))
+            return await transport.fetch_async(request)
 
+        transport = _about(volume.transport, chunk.array)
         try:
             return await drive_async(plan, answer)
         except (StorefsError, DecodeError) as error:
             raise volume.located(error, chunk) from error
+
+    def written(self, chunk: ChunkId) -> None:
+        """Forget what writing to `chunk` changes; to be told before it is written."""
+        if self.decoded is not None:
+            self.decoded.written(chunk)
+
+
+def _about(transport: Transport, array: str) -> Transport:
+    return transport.about(array) if isinstance(transport, Fetching) else transport
 
 
 def _made(stored: Stored) -> Payload:

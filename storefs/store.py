@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
+from storefs.kept import statistics
 from storefs.options import picklable
 from storefs.writing import write_chunk, write_through
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
     from storefs.source import Source
+    from storefs.tally import Statistics
+    from storefs_codecs.chunk_codec import Array
 
-T = TypeVar("T")
 Payload = bytes | memoryview
 OpenSource = Callable[[str, Mapping[str, Any]], "Source"]
 
@@ -72,7 +74,11 @@ class VirtualStore(Store):
         prototype = prototype or default_buffer_prototype()
         return prototype.buffer.from_bytes(_part(payload, byte_range))
 
-    async def read_through(self, key: str, decode: Callable[[Payload], T], *, in_thread: bool) -> T | None:
+    def statistics(self) -> Statistics:
+        """What reading has taken so far: requests, bytes, chunks, and how the caches have served."""
+        return statistics(self.source)
+
+    async def read_through(self, key: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
         """`decode` of the chunk under `key`, for codecs that fetch their chunks themselves."""
         await self._ensure_open()
         return await self.source.read_through(key, decode, in_thread=in_thread)

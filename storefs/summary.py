@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storefs.backend import MirrorState, SupportsMirrors
 from storefs.grid import Grid
+from storefs.plan import drive
 
 if TYPE_CHECKING:
     from storefs.model import ArrayNode, Hierarchy
     from storefs.source import Source
+
+
+_MAX_RUNS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,9 @@ class VolumeSummary:
 
     A group without scales of its own has no `dtype` and no `axes`. Of what is versioned: `version` is the one shown,
     None for a whole repository; `instances` are type by name of all it holds, `versions` its history. `remark` is
-    what the source has to say of it.
+    what the source has to say of it. `mirrors` are the places that hold its chunks, where there may be several.
+    `title` is what people call it where `name` is a number, `place` says in words where it lies; `size_xyz` is known
+    of some groups that are only listed, `problem` is why one cannot be opened.
     """
 
     url: str
@@ -76,6 +84,11 @@ class VolumeSummary:
     version: VersionSummary | None = None
     instances: Mapping[str, str] = field(default_factory=dict)
     versions: tuple[VersionSummary, ...] = ()
+    mirrors: tuple[MirrorState, ...] = ()
+    title: str = ""
+    place: Mapping[str, str] = field(default_factory=dict)
+    size_xyz: tuple[int, ...] | None = None
+    problem: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON-ready values."""
@@ -89,12 +102,17 @@ class VolumeSummary:
 
 
 def summarise(source: Source) -> VolumeSummary:
-    """The volume behind `source`, from its metadata alone. Raises what opening it raises."""
-    hierarchy = source.open().backend.hierarchy
-    return _group(hierarchy, source, str(hierarchy.attributes.get("format", "")))
+    """The volume behind `source`, from its metadata alone; mirrors are asked. Raises what opening it raises."""
+    volume = source.open()
+    hierarchy = volume.backend.hierarchy
+    mirrors: dict[str, list[MirrorState]] = defaultdict(list)
+    if isinstance(volume.backend, SupportsMirrors):
+        for state in drive(volume.backend.mirrors(), volume.transport.fetch):
+            mirrors[state.group].append(state)
+    return _group(hierarchy, source, str(hierarchy.attributes.get("format", "")), mirrors)
 
 
-def _group(group: Hierarchy, source: Source, form: str) -> VolumeSummary:
+def _group(group: Hierarchy, source: Source, form: str, mirrors: Mapping[str, Sequence[MirrorState]]) -> VolumeSummary:
     flip = source.presentation.flip
     finest = group.arrays[0] if group.arrays else None
     told = group.attributes
@@ -109,18 +127,66 @@ def _group(group: Hierarchy, source: Source, form: str) -> VolumeSummary:
         url=source.url,
         path=group.path,
         format=form,
-        name=str(told.get("alias") or group.name),
+        name=str(number) if (number := _number(group)) is not None else str(told.get("alias") or group.name),
         type=kind if isinstance(kind, str) else None,
         dtype=finest.dtype if finest else None,
         channels=finest.shape[axes.index("c")] if finest and "c" in axes else 1,
         axes=flip(axes),
         scales=tuple(_scale(node, flip) for node in group.arrays),
-        groups=tuple(_group(below, source, form) for below in group.groups if not _is_version(below)),
+        groups=tuple(_group(below, source, form, mirrors) for below in group.groups if not _is_version(below)),
         remark=told.get("description") or (finest.attributes.get("note") if finest else None),
         version=_version(str(told["resolved_uuid"]), told) if "resolved_uuid" in told else None,
         instances=dict(instances) if isinstance(instances, Mapping) else {},
         versions=tuple(_version(name, facts) for name, facts in listed.items()),
+        mirrors=tuple(mirrors.get(group.path, ())),
+        title=_title(told),
+        place=_place(told),
+        size_xyz=tuple(size) if isinstance(size := told.get("dimension_xyz"), list) else None,
+        problem=told.get("error"),
     )
+
+
+def _number(group: Hierarchy) -> object:
+    """What a CATMAID group is called by: its id."""
+    told = group.attributes
+    if not any(key.endswith("_title") for key in told) and "project_id" not in told:
+        return None
+    ids = (told.get(key) for key in ("stack_id", "stackgroup_id", "project_id"))
+    return group.path.rpartition("/")[2] or next(number for number in ids if number is not None)
+
+
+def _title(told: Mapping[str, Any]) -> str:
+    titles = (told.get(key) for key in ("stack_title", "stackgroup_title", "project_title"))
+    return " ".join(str(next((title for title in titles if title is not None), "")).split())
+
+
+def _place(told: Mapping[str, Any]) -> dict[str, str]:
+    """Of a CATMAID stack its project, how it lies there, and what of it is broken."""
+    if "orientation_name" not in told:
+        return {}
+    project = " ".join(f"{told['project_id']} {told['project_title']}".split())
+    origin = " ".join(map(number_text, told["translation_xyz"]))
+    found = {
+        "stack": f"{told['stack_id']} {_title(told)}".rstrip(),
+        "project": project,
+        "lies": f"{told['orientation_name']}, from x y z {origin} nm in the project",
+    }
+    broken = [z for z in told["broken_slices"] if 0 <= z < told["dimension_xyz"][2]]
+    if broken:
+        found["broken"] = f"{len(broken)} of {told['dimension_xyz'][2]} slices: {_runs(broken)}"
+    return found
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Sorted numbers in short: 1-3, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:_MAX_RUNS]]
+    return ", ".join([*shown, "…"] if len(runs) > _MAX_RUNS else shown)
 
 
 def _is_version(group: Hierarchy) -> bool:

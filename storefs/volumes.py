@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from storefs.errors import MetadataError, NoSuchVolume, Refused
@@ -22,14 +22,19 @@ _DEEPEST_KEY = 8
 class Volumes:
     """The volumes found so far; others are looked for, and described once however many ask."""
 
-    def __init__(self, open_source: Callable[[str], Source]) -> None:
+    def __init__(
+        self,
+        open_source: Callable[[str], Source],
+        split: Callable[[str], Iterable[tuple[str, str]]] | None = None,
+    ) -> None:
         self._open_source = open_source
+        self._split = split or _splits  # the ways to read a path as address and key
         self._sources: dict[str, Source] = {}
         self._opening: dict[str, Source] = {}
 
     async def resolve(self, address: str) -> tuple[Source, str]:
         """The volume that `address` lies in, and the zarr key. Raises NoSuchVolume, MetadataError, TransportError."""
-        candidates = list(_splits(address))
+        candidates = list(self._split(address))
         for root, key in candidates:
             if root in self._sources:
                 return self._sources[root], key

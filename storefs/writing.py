@@ -135,6 +135,7 @@ def _write(source: Source, volume: Opened, chunk: ChunkId, start: tuple[int, ...
     if not isinstance(backend, SupportsWrite):
         raise Unsupported("volumes of this format are read only here", url=volume.url)
     source.run(volume, backend.check_writable(chunk), chunk)
+    source.written(chunk)
     source.run(volume, backend.write(chunk, start, voxels, writers(os.getpid()).reach), chunk)
 
 

@@ -41,6 +41,7 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
     codec_id: ClassVar[str]
     dtypes: ClassVar[frozenset[str]]
     framed: ClassVar[bool] = True
+    strided: ClassVar[bool] = False  # True: voxels go straight into an `out` of any strides
 
     def __init__(self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike) -> None:
         self.shape = tuple(int(n) for n in shape)

@@ -38,6 +38,7 @@ class CompressedSegmentation(ChunkCodec):
 
     codec_id = CODEC_ID
     dtypes: ClassVar[frozenset[str]] = frozenset({"uint32", "uint64"})
+    strided: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class DvidLabelBlock(ChunkCodec):
 
     codec_id = CODEC_ID
     dtypes: ClassVar[frozenset[str]] = frozenset({"uint64"})
+    strided: ClassVar[bool] = True
 
     def __init__(self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint64") -> None:
         super().__init__(shape, dtype)

@@ -26,6 +26,9 @@ COLORSPACE = {1: "GRAY", 3: "RGB"}
 START_OF_SCAN = b"\xff\xda"
 # every scan of a progressive image costs a pass over all voxels, however few bytes it takes
 MAX_SCANS = 500
+SEQUENTIAL = (0xC0, 0xC1)
+# tables, restart intervals, application data, comments: what may stand before the frame
+BEFORE_FRAME = (0xC4, *range(0xDB, 0xFF))
 MAX_QUALITY = 100
 
 
@@ -56,12 +59,10 @@ class Jpeg(ChunkCodec):
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
         channels = as_czyx(extent)[0]
-        scans = bytes(payload).count(START_OF_SCAN)
-        if scans > MAX_SCANS:
-            raise DecodeError(self.codec_id, "too many scans", f"at most {MAX_SCANS}", scans)
         try:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(payload)
             check_image(self.codec_id, (height, width), COMPONENTS.get(colorspace, 0), extent)
+            check_scans(self.codec_id, payload, channels)
             if channels == 1:
                 rows = rows_for(extent, self.dtype, out)
                 simplejpeg.decode_jpeg(payload, COLORSPACE[1], buffer=rows)
@@ -81,6 +82,24 @@ class Jpeg(ChunkCodec):
             return bytes(simplejpeg.encode_jpeg(image, self.quality, COLORSPACE[channels], subsampling))
         except ValueError as error:
             raise EncodeError(self.codec_id, str(error)) from error
+
+
+def may_have_many_scans(payload: memoryview, components: int) -> bool:
+    """Whether libjpeg may read more than one scan; counting them takes a tenth of what decoding takes."""
+    at = 2
+    while components == 1 and at + 4 <= len(payload) and payload[at] == 0xFF:  # noqa: PLR2004  # begins a marker
+        marker = payload[at + 1]
+        if marker not in BEFORE_FRAME:
+            return marker not in SEQUENTIAL
+        at += 2 + (payload[at + 2] << 8) + payload[at + 3]
+    return True
+
+
+def check_scans(codec: str, payload: memoryview, components: int) -> None:
+    """Raise DecodeError where the image has more scans than any writer makes."""
+    scans = bytes(payload).count(START_OF_SCAN) if may_have_many_scans(payload, components) else 1
+    if scans > MAX_SCANS:
+        raise DecodeError(codec, "too many scans", f"at most {MAX_SCANS}", scans)
 
 
 class JpegCodec(ZarrChunkCodec):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import imagecodecs
@@ -56,11 +56,12 @@ class Header:
 
     def passes(self) -> Iterator[tuple[int, int]]:
         """Rows, and bytes per row with the filter byte, of each pass over the image that is not empty."""
-        pixel = COLOR_TYPE_SAMPLES[self.color_type] * self.bits // 8
+        # an index into a palette is one sample too
+        pixel = COLOR_TYPE_SAMPLES.get(self.color_type, 1) * self.bits
         for x, y, dx, dy in ADAM7 if self.interlace else ((0, 0, 1, 1),):
             columns, rows = -((x - self.width) // dx), -((y - self.height) // dy)
             if columns > 0 and rows > 0:
-                yield rows, 1 + columns * pixel
+                yield rows, 1 + -(-columns * pixel // 8)
 
 
 class Png(ChunkCodec):
@@ -90,15 +91,8 @@ class Png(ChunkCodec):
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
         header, compressed = self._read_container(payload, extent)
-        filtered = self._inflate(header, compressed)
-        plain = SIGNATURE + b"".join(
-            _chunk(name, data)
-            for name, data in (
-                (b"IHDR", bytes(payload[16:29])),
-                (b"IDAT", zlib.compress(filtered, 0)),
-                (b"IEND", b""),
-            )
-        )
+        filtered = inflate_rows(self.codec_id, header, compressed)
+        plain = stored_png(header, filtered)
         try:
             if as_czyx(extent)[0] == 1:
                 rows = rows_for(extent, self.dtype, out)
@@ -118,7 +112,7 @@ class Png(ChunkCodec):
     def _read_container(self, payload: memoryview, extent: tuple[int, ...]) -> tuple[Header, bytes]:
         """The checked header and the zlib stream of the rows."""
         header, pieces = None, []
-        for name, data in self._chunks(payload):
+        for name, data in read_chunks(self.codec_id, payload):
             if header is None:
                 header = self._check_header(name, data, extent)
             elif name == b"IDAT":
@@ -126,21 +120,6 @@ class Png(ChunkCodec):
             elif name == b"IEND":
                 return header, b"".join(pieces)
         raise DecodeError(self.codec_id, "image ends before its IEND chunk")
-
-    def _chunks(self, payload: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-        """Name and data of the container's chunks, up to the first that is cut short."""
-        if payload[: len(SIGNATURE)] != SIGNATURE:
-            raise DecodeError(self.codec_id, "not a PNG image", SIGNATURE, bytes(payload[: len(SIGNATURE)]))
-        at = len(SIGNATURE)
-        while at + CHUNK_HEAD.size <= len(payload):
-            length, name = CHUNK_HEAD.unpack_from(payload, at)
-            start = at + CHUNK_HEAD.size
-            at = start + length + CRC.size
-            if at > len(payload):
-                return
-            if zlib.crc32(payload[start - len(name) : start + length]) != CRC.unpack_from(payload, start + length)[0]:
-                raise DecodeError(self.codec_id, f"wrong checksum of the {name!r} chunk")
-            yield name, payload[start : start + length]
 
     def _check_header(self, name: bytes, data: memoryview, extent: tuple[int, ...]) -> Header:
         if name != b"IHDR" or len(data) != HEADER.size:
@@ -157,22 +136,51 @@ class Png(ChunkCodec):
             raise DecodeError(self.codec_id, "side too long", f"at most {LONGEST_SIDE}", (header.width, header.height))
         return header
 
-    def _inflate(self, header: Header, compressed: bytes) -> bytes:
-        """The filtered rows of all passes, of the right length and with known filters."""
-        size = sum(rows * row for rows, row in header.passes())
-        try:
-            filtered = bytes(imagecodecs.deflate_decode(compressed, out=size))
-        except (imagecodecs.DeflateError, ValueError) as error:
-            raise DecodeError(self.codec_id, f"rows cannot be inflated: {error}") from error
-        if len(filtered) != size:
-            raise DecodeError(self.codec_id, "rows are missing", f"{size} bytes", len(filtered))
-        at = 0
-        for rows, row in header.passes():
-            filters = np.frombuffer(filtered, np.uint8, rows * row, at)[::row]
-            if filters.max() > LAST_FILTER:
-                raise DecodeError(self.codec_id, "unknown row filter", f"at most {LAST_FILTER}", int(filters.max()))
-            at += rows * row
-        return filtered
+
+def read_chunks(codec: str, payload: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Name and data of the container's chunks, up to the first that is cut short. Raises DecodeError."""
+    if payload[: len(SIGNATURE)] != SIGNATURE:
+        raise DecodeError(codec, "not a PNG image", SIGNATURE, bytes(payload[: len(SIGNATURE)]))
+    at = len(SIGNATURE)
+    while at + CHUNK_HEAD.size <= len(payload):
+        length, name = CHUNK_HEAD.unpack_from(payload, at)
+        start = at + CHUNK_HEAD.size
+        at = start + length + CRC.size
+        if at > len(payload):
+            return
+        if zlib.crc32(payload[start - len(name) : start + length]) != CRC.unpack_from(payload, start + length)[0]:
+            raise DecodeError(codec, f"wrong checksum of the {name!r} chunk")
+        yield name, payload[start : start + length]
+
+
+def inflate_rows(codec: str, header: Header, compressed: bytes) -> bytes:
+    """The filtered rows of all passes, of the right length and with known filters. Raises DecodeError."""
+    size = sum(rows * row for rows, row in header.passes())
+    try:
+        filtered = bytes(imagecodecs.deflate_decode(compressed, out=size))
+    except (imagecodecs.DeflateError, ValueError) as error:
+        raise DecodeError(codec, f"rows cannot be inflated: {error}") from error
+    if len(filtered) != size:
+        raise DecodeError(codec, "rows are missing", f"{size} bytes", len(filtered))
+    at = 0
+    for rows, row in header.passes():
+        filters = np.frombuffer(filtered, np.uint8, rows * row, at)[::row]
+        if filters.max() > LAST_FILTER:
+            raise DecodeError(codec, "unknown row filter", f"at most {LAST_FILTER}", int(filters.max()))
+        at += rows * row
+    return filtered
+
+
+def stored_png(header: Header, filtered: bytes) -> bytes:
+    """The file of `header` and its rows, without compression."""
+    return SIGNATURE + b"".join(
+        _chunk(name, data)
+        for name, data in (
+            (b"IHDR", HEADER.pack(*astuple(header))),
+            (b"IDAT", zlib.compress(filtered, 0)),
+            (b"IEND", b""),
+        )
+    )
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

@@ -23,6 +23,7 @@ class Raw(ChunkCodec):
 
     codec_id = "storefs.raw"
     framed = False
+    strided = True
     dtypes = frozenset(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)) | {
         "float32",
         "float64",

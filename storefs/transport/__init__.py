@@ -36,6 +36,8 @@ class Transports:
         self._inner = _choose(location, options)
         self.url = self._inner.url
         self.blocking = self._inner.blocking
+        self.local = self._inner.local
+        self.concurrency = self._inner.concurrency
 
     def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer, fetched in this thread."""
@@ -44,6 +46,10 @@ class Transports:
     async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer, fetched on the running event loop."""
         return await self._inner.fetch_async(request)
+
+    def fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
+        """Whether the object at `path` has `size` bytes, and those from `start` on now fill `memory`: files only."""
+        return isinstance(self._inner, FileTransport) and self._inner.fill(path, memory, start, size)
 
     def connect(self, url: str) -> Transports:
         """The transport of another volume; `url` absolute or relative to this one's. Raises UrlError."""

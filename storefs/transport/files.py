@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING
 
 from storefs.errors import Refused, TooLong, TransportError
 from storefs.plan import Body, Get, Head, Names
+from storefs.workers import cores
 
 if TYPE_CHECKING:
     from storefs.transport.location import Location
     from storefs.transport.options import TransportOptions
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class FileTransport:
     """Reads the files of one folder."""
 
     blocking = True
+    local = True
+    concurrency = cores() + 2  # some wait for the disk
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
@@ -55,6 +60,24 @@ class FileTransport:
         except (OSError, ValueError) as error:
             raise TransportError(f"cannot read this file: {error}", url=f"file://{path}") from error
 
+    def fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
+        """Whether the file at `path` has `size` bytes, and those from `start` on now fill `memory`.
+
+        Whatever is the matter if not, `fetch` tells.
+        """
+        if not hasattr(os, "preadv"):
+            return False
+        try:
+            file = os.open(self.location.below(path), _FLAGS)
+        except OSError:
+            return False
+        try:
+            return os.preadv(file, [memory], start) == len(memory) and os.fstat(file).st_size == size
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+
     def _list(self, path: str) -> frozenset[str]:
         changed = os.stat(path).st_mtime_ns  # noqa: PTH116  # pathlib is slow
         known = self._names.get(path)
@@ -65,31 +88,31 @@ class FileTransport:
 
 
 def _read(path: str, request: Get) -> Body | None:
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    file = os.open(path, _FLAGS)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return None
+        start, stop = 0, status.st_size
         if request.start is not None and request.stop is not None:
-            return Body(_read_span(file, request.start, min(request.stop, status.st_size)))
-        if request.limit is not None and status.st_size > request.limit:
+            start, stop = request.start, min(request.stop, stop)
+        elif request.limit is not None and stop > request.limit:
             raise TooLong(
-                f"the file has {status.st_size} bytes, more than the {request.limit} that this can take",
-                url=f"file://{path}",
+                f"the file has {stop} bytes, more than the {request.limit} that this can take", url=f"file://{path}"
             )
-        return Body(_read_span(file, 0, status.st_size))
+        if stop <= start:
+            return Body(b"")
+        if start:
+            os.lseek(file, start, os.SEEK_SET)
+        return Body(_read_span(file, stop - start))
     finally:
         os.close(file)
 
 
-def _read_span(file: int, start: int, stop: int) -> bytes:
-    if stop <= start:
-        return b""
-    if start:
-        os.lseek(file, start, os.SEEK_SET)
-    data = os.read(file, stop - start)
-    while len(data) < stop - start:  # one read gives at most 2 GiB
-        more = os.read(file, stop - start - len(data))
+def _read_span(file: int, length: int) -> bytes:
+    data = os.read(file, length)
+    while len(data) < length:  # one read gives at most 2 GiB
+        more = os.read(file, length - len(data))
         if not more:
             break
         data += more

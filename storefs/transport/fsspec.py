@@ -26,6 +26,8 @@ class FsspecTransport:
     """Reads through the fsspec filesystem, or the chain of them, that the location names."""
 
     blocking = True
+    local = False
+    concurrency = 16
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location

@@ -59,9 +59,12 @@ class HttpClient:
         self.headers = dict(headers or {})
         self._session: tuple[int, aiohttp.ClientSession] | None = None
 
-    async def fetch_async(self, request: Get | Head, path: str) -> Body | None:
-        """The answer, None where absent, after retries. Raises TransportError and its kinds, Denied, WrongRegion."""
-        return await _on_background_loop(self._fetch(request, path))
+    async def fetch_async(self, request: Get | Head, path: str, retries: int | None = None) -> Body | None:
+        """The answer, None where absent, after `retries`, those of the options if None.
+
+        Raises TransportError and its kinds, Denied, WrongRegion.
+        """
+        return await _on_background_loop(self._fetch(request, path, retries))
 
     async def bucket_region(self, url: str) -> str | None:
         """The region that the S3 server at `url`, the address of a bucket, says the bucket is in."""
@@ -71,8 +74,8 @@ class HttpClient:
         async with self._open_session().request("HEAD", url, allow_redirects=False, proxy=_proxy(url)) as answer:
             return answer.headers.get(_REGION_HEADER)
 
-    async def _fetch(self, request: Get | Head, path: str) -> Body | None:
-        patience = Patience(self.options.retries)
+    async def _fetch(self, request: Get | Head, path: str, retries: int | None) -> Body | None:
+        patience = Patience(self.options.retries if retries is None else retries)
         while True:
             try:
                 return await self._try(request, path)

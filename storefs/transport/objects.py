@@ -12,12 +12,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from fsspec.asyn import get_loop, sync
+from fsspec.asyn import get_loop
 from obstore.exceptions import BaseError
 
-from storefs.errors import Refused, TooLong
+from storefs.errors import Refused, TooLong, TransportError
 from storefs.plan import Body, Get, Head, Names
-from storefs.transport.faults import RANGE_STATUS, Again, Denied, NeedsHttp, WrongRegion, judge_obstore, status_of
+from storefs.transport.faults import (
+    RANGE_STATUS,
+    Again,
+    Denied,
+    NeedsHttp,
+    Signal,
+    WrongRegion,
+    judge_obstore,
+    status_of,
+)
 from storefs.transport.ranges import RangeMerger
 from storefs.transport.retry import Patience
 from storefs.transport.ways import Way, Ways
@@ -39,6 +48,8 @@ class ObjectTransport:
     """Reads the objects of one folder in a bucket or on a web server."""
 
     blocking = False
+    local = False
+    concurrency = 32
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
@@ -53,8 +64,39 @@ class ObjectTransport:
         return self.location.url
 
     def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
-        """The answer, awaited in this thread, which may be running an event loop of its own."""
-        return sync(get_loop(), self.fetch_async, request)  # type: ignore[no-any-return]  # fsspec is untyped
+        """The answer, fetched in this thread, which may be running an event loop of its own.
+
+        Raises as `fetch_async` does.
+        """
+        if isinstance(request, Names):
+            return None
+        path = self.location.below(request.path)
+        store = self._proven_store()
+        failed: Signal | None = None
+        if store is not None:
+            try:
+                return self._ask_in_thread(store, request, path)
+            except Signal as signal:
+                failed = signal
+        answer = asyncio.run_coroutine_threadsafe(self._go_on(request, path, failed), get_loop())
+        try:
+            return answer.result()
+        except BaseException:
+            answer.cancel()
+            raise
+
+    def _proven_store(self) -> Any:  # noqa: ANN401  # three kinds of store
+        """The obstore store that has answered before, None where it is not for this process or these options."""
+        if not (self._pid == os.getpid() == _IMPORTED_IN) or self.options.query or self.options.headers:
+            return None
+        way = self._ways.proven
+        return None if way is None or way.plain_http else way.store()
+
+    async def _go_on(self, request: Get | Head, path: str, failed: Signal | None) -> Body | None:
+        """The answer, where a first try, if any, came to `failed`."""
+        if self._pid != os.getpid():
+            self._start_anew()
+        return await self._ask(request, path, failed)
 
     async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer; None where there is no such object. Raises Refused, TimedOut, ServerFault, TransportError."""
@@ -77,10 +119,10 @@ class ObjectTransport:
     async def _get_range(self, path: str, start: int, stop: int) -> Body | None:
         return await self._ask(Get(path, start, stop), path)
 
-    async def _ask(self, request: Get | Head, path: str) -> Body | None:
+    async def _ask(self, request: Get | Head, path: str, failed: Signal | None = None) -> Body | None:
         ways = self._ways
         try:
-            return await self._ask_ways(ways, request, path)
+            return await self._ask_ways(ways, request, path, failed)
         except WrongRegion as wrong:
             region = wrong.region or await ways.bucket_region()
             if region is None or region == ways.region:
@@ -93,8 +135,10 @@ class ObjectTransport:
         except WrongRegion as wrong:
             raise wrong.fault from None
 
-    async def _ask_ways(self, ways: Ways, request: Get | Head, path: str) -> Body | None:
-        """Ask along the ways in until one is not refused."""
+    async def _ask_ways(
+        self, ways: Ways, request: Get | Head, path: str, failed: Signal | None = None
+    ) -> Body | None:
+        """Ask along the ways in until one is not refused; `failed` is what came of a first try along the current."""
         at = ways.current
         denied: Denied | None = None
         while True:
@@ -102,9 +146,9 @@ class ObjectTransport:
             if way is None:
                 break
             try:
-                body = await self._ask_along(way, request, path)
+                body = await self._ask_along(way, request, path, failed)
             except Denied as refusal:
-                denied = refusal
+                denied, failed = refusal, None
                 way.note = refusal.note
                 if self._hides(way, refusal):
                     return None
@@ -119,7 +163,7 @@ class ObjectTransport:
         """Whether a refusal along a way that was let in before only hides that there is no such object."""
         return self.options.forbidden == "missing" and way.proven and refusal.status == _FORBIDDEN
 
-    async def _ask_along(self, way: Way, request: Get | Head, path: str) -> Body | None:
+    async def _ask_along(self, way: Way, request: Get | Head, path: str, failed: Signal | None) -> Body | None:
         # headers may be secrets, and obstore hands them on where it is redirected
         if os.getpid() != _IMPORTED_IN or way.plain_http or self.options.query or self.options.headers:
             return await way.http.fetch_async(request, path)
@@ -129,12 +173,15 @@ class ObjectTransport:
         patience = Patience(self.options.retries)
         while True:
             try:
+                if failed is not None:
+                    raise failed
                 return await self._ask_obstore(store, request, path)
             except NeedsHttp:
                 way.misfits += 1
                 way.plain_http = way.misfits >= _MISFITS_UNTIL_HTTP
                 return await way.http.fetch_async(request, path)
             except Again as again:
+                failed = None
                 hears_more = again.slow_down and self.location.scheme in ("http", "https")
                 await asyncio.sleep(patience.wait(again, _SLOW_DOWN_WAIT if hears_more else 0.0))
                 if hears_more:
@@ -150,20 +197,42 @@ class ObjectTransport:
                 data = await obstore.get_range_async(store, path, start=request.start, end=request.stop)
                 return Body(memoryview(data))
             answer = await obstore.get_async(store, path)
-            size = answer.meta["size"]
-            if request.limit is None or size <= request.limit:
-                data = await answer.bytes_async()
-                return Body(memoryview(data), answer.attributes.get("Content-Encoding"))
+            self._check_length(answer, request, path)
+            data = await answer.bytes_async()
+            return Body(memoryview(data), answer.attributes.get("Content-Encoding"))
         except (BaseError, OSError, ValueError) as error:
-            if status_of(error) == RANGE_STATUS and isinstance(request, Get) and request.start is not None:
+            return self._judge(error, request, path)
+
+    def _ask_in_thread(self, store: Any, request: Get | Head, path: str) -> Body | None:  # noqa: ANN401  # three kinds of store
+        try:
+            if isinstance(request, Head):
+                obstore.head(store, path)
                 return Body(b"")
-            verdict = judge_obstore(error, self._url(path), self.options.timeout)
-            if verdict is not None:
-                raise verdict from None
-            return None
-        # the body is not read
-        message = f"the object has {size} bytes, more than the {request.limit} that this can take"
-        raise TooLong(message, url=self._url(path))
+            if request.start is not None and request.stop is not None:
+                return Body(memoryview(obstore.get_range(store, path, start=request.start, end=request.stop)))
+            answer = obstore.get(store, path)
+            self._check_length(answer, request, path)
+            return Body(memoryview(answer.bytes()), answer.attributes.get("Content-Encoding"))
+        except (BaseError, OSError, ValueError) as error:
+            return self._judge(error, request, path)
+
+    def _check_length(self, answer: Any, request: Get, path: str) -> None:  # noqa: ANN401  # obstore's answer
+        """Raise TooLong where the body, which has not been read, is longer than it may be."""
+        size = answer.meta["size"]
+        if request.limit is not None and size > request.limit:
+            message = f"the object has {size} bytes, more than the {request.limit} that this can take"
+            raise TooLong(message, url=self._url(path))
+
+    def _judge(self, error: Exception, request: Get | Head, path: str) -> Body | None:
+        """What obstore's `error` stands for. Raises a Signal or a TransportError."""
+        if isinstance(error, TransportError):
+            raise error
+        if status_of(error) == RANGE_STATUS and isinstance(request, Get) and request.start is not None:
+            return Body(b"")
+        verdict = judge_obstore(error, self._url(path), self.options.timeout)
+        if verdict is not None:
+            raise verdict from None
+        return None
 
     def _url(self, path: str) -> str:
         return replace(self.location, path=path).url

@@ -39,7 +39,8 @@ class ServiceOptions:
     """How to reach a service. `headers` and `query` go with every request, to this server alone, and never show.
 
     `timeout` (seconds) bounds the wait for a connection and between two pieces of an answer. A busy server is asked
-    again for `retry_timeout` seconds, with a warning every `warning_interval`; `retries` bounds the rest.
+    again for `retry_timeout` seconds, with a warning every `warning_interval`; `retries` bounds the rest, which are
+    lost answers and those of a status in `flaky`.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -48,12 +49,15 @@ class ServiceOptions:
     retries: int = 3
     retry_timeout: float = 60.0
     warning_interval: float = 30.0
+    flaky: frozenset[int] = _FLAKY
 
 
 class ServiceTransport:
     """Asks one server. Thread-safe; connections are kept per process."""
 
     blocking = True
+    local = False
+    concurrency = 16
 
     def __init__(self, server: str, url: str, options: ServiceOptions) -> None:
         self.server = server.rstrip("/")
@@ -92,7 +96,7 @@ class ServiceTransport:
                 continue
             if reply.status == _BUSY and not once and busy.may_wait():
                 await asyncio.sleep(busy.wait())
-            elif reply.status in _FLAKY and repeatable and patience.left:
+            elif reply.status in self.options.flaky and repeatable and patience.left:
                 await asyncio.sleep(
                     patience.wait(Again(ServerFault(f"the server answered {reply.status}", url=self.url)))
                 )

@@ -67,6 +67,12 @@ class Ways:
         # libraries that look for credentials read files and ask servers
         return None if self._exhausted else await asyncio.to_thread(self._look, position)
 
+    @property
+    def proven(self) -> Way | None:
+        """The current way, None where it has not been let in yet."""
+        way = self._found[self.current] if self.current < len(self._found) else None
+        return way if way is not None and way.proven else None
+
     def _look(self, position: int) -> Way | None:
         with self._lock:
             while len(self._found) <= position:

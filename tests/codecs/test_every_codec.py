@@ -22,7 +22,7 @@ class Row:
     """One codec with one configuration.
 
     `tolerance` is the loss allowed; `tells_size` says whether a payload of another extent is recognised; all sides
-    must be multiples of `unit`.
+    must be multiples of `unit`; chunks of one slice are `flat`.
     """
 
     module: str
@@ -35,13 +35,14 @@ class Row:
     library: str | None = None
     tells_size: bool = True
     unit: int = 1
+    flat: bool = False
 
     def __str__(self) -> str:
         channels = "" if self.channels is None else f"-{self.channels}ch"
         return "-".join([self.name, self.dtype, *map(str, self.settings.values())]) + channels
 
     def shape(self, *zyx: int) -> tuple[int, ...]:
-        zyx = tuple(-(-n // self.unit) * self.unit for n in zyx)
+        zyx = tuple(-(-n // self.unit) * self.unit for n in ((1, *zyx[1:]) if self.flat else zyx))
         return zyx if self.channels is None else (self.channels, *zyx)
 
 
@@ -70,6 +71,16 @@ TABLE = [
         for c in (None, 2)
     ),
     Row("dvid_label_block", "DvidLabelBlock", "uint64", "label", unit=8),
+    *(Row("tile", "Tile", dtype, "image", tells_size=False, flat=True) for dtype in ("uint8", "uint16")),
+    Row("tile", "Tile", "uint8", "image", {"channels": "rgb"}, channels=3, tells_size=False, flat=True),
+    Row("tile", "Tile", "uint16", "image", {"turned": True}, tells_size=False, flat=True),
+    *(
+        Row("n5_block", "N5Block", dtype, "image", {"compression": {"type": kind}}, tells_size=False)
+        for kind in ("raw", "gzip", "bzip2", "xz", "blosc", "zstd")
+        for dtype in ("uint8", "int32", "float64")
+    ),
+    Row("n5_block", "N5Block", "uint64", "label", {"order": [2, 0, 1]}, tells_size=False),
+    Row("n5_block", "N5Block", "int16", "image", {"order": [1, 0, 3, 2]}, channels=3, tells_size=False),
     *(Row("compresso", "Compresso", dtype, "label") for dtype in ("uint8", "uint16", "uint32", "uint64")),
     Row("compresso", "Compresso", "uint32", "label", channels=1),
     *(

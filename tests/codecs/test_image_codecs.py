@@ -139,11 +139,12 @@ def test_jpeg_declares_another_size(size, image_chunk):
     assert peak_while_refusing(Jpeg(SHAPE), broken) < 1 << 20
 
 
-def test_jpeg_scan_bomb(image_chunk):
-    """Scans without number, each a pass over the whole image, are refused."""
-    payload = Jpeg(SHAPE).encode_chunk(image_chunk(SHAPE))
+@pytest.mark.parametrize(("frame", "refusal"), [(b"\xff\xc0", "more than one scan"), (b"\xff\xc2", "too many scans")])
+def test_jpeg_scan_bomb(image_chunk, frame, refusal):
+    """Scans without number, each a pass over the whole image, are refused, baseline or progressive."""
+    payload = Jpeg(SHAPE).encode_chunk(image_chunk(SHAPE)).replace(b"\xff\xc0", frame, 1)
     scan = payload.index(b"\xff\xda")
-    with pytest.raises(DecodeError, match="too many scans"):
+    with pytest.raises(DecodeError, match=refusal):
         Jpeg(SHAPE).decode_chunk(payload[:scan] + payload[scan : scan + 10] * 1000 + payload[scan:])
 
 

@@ -15,11 +15,12 @@ from storefs_codecs import DecodeError, EncodeError
 from storefs_codecs.frame import frame
 from storefs_codecs.jpeg import Jpeg, JpegCodec
 from storefs_codecs.jxl import JxlCodec
+from storefs_codecs.n5_block import N5BlockCodec
 from storefs_codecs.png import Png, PngCodec
 from storefs_codecs.raw import Raw, RawCodec
 from storefs_codecs.zarr_face import ZarrChunkCodec
 
-CODECS = [RawCodec, PngCodec, JxlCodec, JpegCodec]
+CODECS = [RawCodec, PngCodec, JxlCodec, JpegCodec, N5BlockCodec]  # tiles are of one slice: see test_tile.py
 SHAPE, CHUNKS = (20, 18, 25), (8, 6, 10)
 
 

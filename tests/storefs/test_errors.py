@@ -31,6 +31,7 @@ def test_tree():
         errors.Refused: PermissionError,
         errors.NoSuchVolume: FileNotFoundError,
         errors.MissingChunk: OSError,
+        errors.NotCached: OSError,
         errors.ServerFault: OSError,
         errors.TooLong: errors.ServerFault,
     }

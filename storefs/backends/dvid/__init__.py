@@ -31,7 +31,13 @@ def open_source(address: str, options: Mapping[str, Any]) -> Source:
         chunk_shape=read.own.get("chunk_shape"),
     )
     transport = ServiceTransport(place.server, place.url, service_options(read))
-    return Source(transport, lambda url: describe(url, place, reading), read.presentation, missing=read.missing)
+    return Source(
+        transport,
+        lambda url: describe(url, place, reading),
+        read.presentation,
+        missing=read.missing,
+        keeping=read.keeping,
+    )
 
 
 def create_volume(address: str, options: Mapping[str, Any], volume: NewVolume) -> dict[str, Any]:

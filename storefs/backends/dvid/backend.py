@@ -13,7 +13,7 @@ from storefs.backends.dvid.info import IMAGE_TYPES, Instance, is_voxels, parse_i
 from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
 from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
-from storefs.backends.dvid.versions import Version, find_version
+from storefs.backends.dvid.versions import Version, find_version, why_it_changes
 from storefs.backends.dvid.voxels import Level, chunk_blocks, read_box, read_chunk
 from storefs.backends.dvid.writing import blocks_in, check_writable, cover, write_box
 from storefs.errors import MetadataError, Unsupported
@@ -173,6 +173,13 @@ class DvidBackend:
         self.url = url
         self.hierarchy = hierarchy
         self.levels = levels
+
+    @property
+    def changes(self) -> str | None:
+        """Why voxels may change: the version is open, or an instance has no versions."""
+        if any(not level.instance.versioned for level in self.levels.values()):
+            return "the voxels of an instance without versions may change"
+        return why_it_changes(self.hierarchy.attributes) if self.levels else None
 
     def _node(self, chunk: ChunkId) -> ArrayNode:
         return self.hierarchy.arrays_by_path[chunk.array]

@@ -31,9 +31,12 @@ from storefs.backends.dvid.keyvalue import (
     list_keys,
 )
 from storefs.backends.dvid.part import Connection
-from storefs.errors import Unsupported
+from storefs.errors import NotCached, Unsupported
+from storefs.fetching import Fetching
 from storefs.filesystem import VirtualFileSystem
+from storefs.options import read_options
 from storefs.plan import Call
+from storefs.tally import Tally
 
 if TYPE_CHECKING:
     from storefs.transport.service import ServiceTransport
@@ -150,12 +153,17 @@ class KeyValueFileSystem(VirtualFileSystem):
         server = f"{scheme}://{host}"
         if server not in self._connections:
             transport = self.connect(server)
-            self._connections[server] = Connection(transport, server, "admintoken" in transport.options.query)
+            keeping = read_options(self.options, self.own_options).keeping
+            kept = Fetching(transport, keeping, Tally(), Tally())
+            self._connections[server] = Connection(kept, server, "admintoken" in transport.options.query)
         connection = self._connections[server]
         place = Place(server, unquote(version), unquote(instance))
         known = (server, place.uuid, place.name)
         if known not in self._is_keyvalue:
-            reply = await connection.transport.fetch_async(Call(place.path("info")))
+            try:
+                reply = await connection.transport.fetch_async(Call(place.path("info")))
+            except NotCached:
+                return None
             if reply.status != calls.OK:
                 return None
             info = parse_json(reply.data, "info", server)

@@ -13,13 +13,13 @@ from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import is_voxels, parse_instance, parse_json
 from storefs.backends.dvid.part import ask
 from storefs.backends.dvid.tiles import NORMAL, PLANE_AXES, TileLevel, Triple, parse_levels, read_tile
+from storefs.backends.dvid.versions import Version, why_it_changes
 from storefs.errors import MetadataError
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Encoding, Hierarchy
 from storefs.plan import Call
 
 if TYPE_CHECKING:
-    from storefs.backends.dvid.versions import Version
     from storefs.plan import Plan
 
 Bounds = tuple[Triple, Triple]
@@ -52,6 +52,15 @@ class TileBackend:
         self.hierarchy = hierarchy
         self._uuid = uuid
         self._levels = levels
+
+    @property
+    def changes(self) -> str | None:
+        """Why tiles may change: the version is open, or the instance has no versions."""
+        info = self.hierarchy.attributes.get("info")
+        base = info.get("Base") if isinstance(info, dict) else None
+        if isinstance(base, dict) and base.get("Versioned") is False:
+            return "the tiles of an instance without versions may change"
+        return why_it_changes(self.hierarchy.attributes)
 
     def name(self, chunk: ChunkId) -> str:
         """Instance, plane, scale and coordinate (x, y, z) of the tile."""

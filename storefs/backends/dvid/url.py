@@ -68,9 +68,12 @@ def parse_address(text: str) -> Address:
 
 
 def credentials(own: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Headers and query members that every request carries: tokens from options or environment, user and app."""
-    token = own.get("token") or os.environ.get(TOKEN_VARIABLE)
-    admin = own.get("admin_token") or os.environ.get(ADMIN_TOKEN_VARIABLE)
+    """Headers and query members that every request carries: tokens from options or environment, user and app.
+
+    A token given as "" is none, whatever the environment says.
+    """
+    token = own.get("token", os.environ.get(TOKEN_VARIABLE))
+    admin = own.get("admin_token", os.environ.get(ADMIN_TOKEN_VARIABLE))
     query = {"u": own.get("user") or os.environ.get("USER") or "anonymous", "app": own.get("app") or "storefs"}
     if admin:
         query["admintoken"] = admin

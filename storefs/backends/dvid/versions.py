@@ -39,6 +39,13 @@ class Version:
         raise NoSuchVolume(f"no data instance {name!r} in this repo; {hint}there are: {offered}", url=url)
 
 
+def why_it_changes(attributes: Mapping[str, Any]) -> str | None:
+    """Why voxels at the version that a group's `attributes` tell of may change; None where it is locked."""
+    if attributes.get("locked"):
+        return None
+    return f"version {attributes.get('resolved_uuid')} is not locked and its voxels may change"
+
+
 def find_version(text: str, url: str) -> Plan[Version]:
     """The version that `text` names: a uuid, a unique prefix, a tag, or `prefix:branch`, whose leaf is taken.
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storefs.backend import Redirect, Stored
+from storefs.backend import Place, Redirect, Stored
 from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
 from storefs.backends.precomputed.document import parse_json
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info
-from storefs.backends.precomputed.sharding import compressed_morton
-from storefs.backends.precomputed.shards import find_chunk
+from storefs.backends.precomputed.sharding import compressed_morton, compressed_mortons
+from storefs.backends.precomputed.shards import find_chunk, find_chunks
 from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
@@ -21,7 +21,10 @@ from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from storefs.backends.precomputed.info import Info, Scale, Triple
+    from storefs.backends.precomputed.sharding import Sharding
     from storefs.plan import Plan
 
 Payload = bytes | memoryview
@@ -75,10 +78,54 @@ class PrecomputedBackend:
     def read(self, chunk: ChunkId) -> Plan[Stored | None]:
         """The payload of the chunk, unwrapped; None where absent. Raises DecodeError."""
         scale = self._scales[chunk.array]
-        extent = self._grids[chunk.array].extent(chunk.index)
         if scale.sharding is None:
+            extent = self._grids[chunk.array].extent(chunk.index)
             return (yield from read_object(scale, chunk_name(scale, _cell(chunk)), extent, self.info.dtype))
-        return (yield from self._read_sharded(scale, chunk, extent))
+        return (yield from self._read_sharded(scale, chunk))
+
+    def plain_object(self, chunk: ChunkId) -> str | None:
+        """Path of the object of an unsharded chunk in raw encoding, which may still be compressed; None of others."""
+        scale = self._scales[chunk.array]
+        if scale.sharding is not None or scale.encoding.name != "raw" or scale.unsupported:
+            return None
+        return join(scale.key, chunk_name(scale, _cell(chunk)))
+
+    def batches(self, chunks: Sequence[ChunkId]) -> Sequence[Sequence[int]] | None:
+        """The positions in `chunks` (of one array) of those in the same shard; None where there are no shards."""
+        scale = self._scales[chunks[0].array]
+        if scale.sharding is None:
+            return None
+        shards: dict[str, list[int]] = {}
+        for position, key in enumerate(_keys(scale.sharding, chunks)):
+            shards.setdefault(scale.sharding.locate(key)[0], []).append(position)
+        return list(shards.values())
+
+    def locate(self, chunks: Sequence[ChunkId]) -> Plan[Sequence[Place | None]]:
+        """Where the chunks of one shard lie. Raises DecodeError, Unsupported."""
+        scale = self._scales[chunks[0].array]
+        if scale.sharding is None:
+            raise AssertionError("unsharded chunks share no object")
+        found = yield from find_chunks(scale.sharding, scale.key, _keys(scale.sharding, chunks))
+        if not any(found):
+            yield from self._refuse_wrapped_shard(scale, chunks[0])
+        places = [place and Place(*place) for place in found]
+        for chunk, place in zip(chunks, places, strict=True):
+            if place is not None:
+                self._check_size(chunk, place)
+        return places
+
+    def unpack(self, chunk: ChunkId, place: Place, body: Body | None) -> Stored:
+        """The payload of `chunk` out of the bytes of its `place` in the shard. Raises DecodeError."""
+        limit = self._check_size(chunk, place)
+        if body is None or len(body.data) != place.stop - place.start:
+            length = 0 if body is None else len(body.data)
+            raise DecodeError(
+                "sharded", f"{place.path}: the chunk is cut short", f"{place.stop - place.start} bytes", length
+            )
+        sharding = self._scales[chunk.array].sharding
+        if sharding is not None and sharding.data_encoding == "gzip":
+            return partial(inflate, body.data, "gzip", limit=limit)
+        return body.data
 
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether the chunk is stored."""
@@ -115,24 +162,33 @@ class PrecomputedBackend:
             raise AssertionError("an unsharded chunk lies in no shard")
         return scale.sharding.locate(compressed_morton(_cell(chunk), scale.sharding.grid_xyz))[0]
 
-    def _read_sharded(self, scale: Scale, chunk: ChunkId, extent: tuple[int, ...]) -> Plan[Stored | None]:
+    def _read_sharded(self, scale: Scale, chunk: ChunkId) -> Plan[Stored | None]:
         found = yield from self._find(scale, chunk)
-        if found is None or scale.sharding is None:
+        if found is None:
             return None
-        path, start, stop = found
-        limit = payload_limit(scale, extent, self.info.dtype)
+        place = Place(*found)
+        self._check_size(chunk, place)
+        body: Body | None = yield Get(place.path, place.start, place.stop)
+        return self.unpack(chunk, place, body)
+
+    def _check_size(self, chunk: ChunkId, place: Place) -> int:
+        """Most bytes that the payload of `chunk` can have. Raises DecodeError where `place` is longer than that."""
+        limit = payload_limit(self._scales[chunk.array], self._grids[chunk.array].extent(chunk.index), self.info.dtype)
         stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
-        if stop - start > stored_limit:
+        if place.stop - place.start > stored_limit:
             raise DecodeError(
-                "sharded", f"{path}: the chunk is impossibly long", f"at most {stored_limit}", stop - start
+                "sharded",
+                f"{place.path}: the chunk is impossibly long",
+                f"at most {stored_limit}",
+                place.stop - place.start,
             )
-        body: Body | None = yield Get(path, start, stop)
-        if body is None or len(body.data) != stop - start:
-            length = 0 if body is None else len(body.data)
-            raise DecodeError("sharded", f"{path}: the chunk is cut short", f"{stop - start} bytes", length)
-        if scale.sharding.data_encoding == "gzip":
-            return partial(inflate, body.data, "gzip", limit=limit)
-        return body.data
+        return limit
+
+
+def _keys(sharding: Sharding, chunks: Sequence[ChunkId]) -> list[int]:
+    cells = np.array([chunk.index[-3:] for chunk in chunks], np.uint64)[:, ::-1]
+    keys: list[int] = compressed_mortons(cells, sharding.grid_xyz).tolist()
+    return keys
 
 
 def _cell(chunk: ChunkId) -> Triple:

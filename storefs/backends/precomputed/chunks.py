@@ -25,19 +25,14 @@ _SLACK = 1 << 20
 _ZLIB = 0x78
 
 
-def chunk_bounds(scale: Scale, cell_xyz: tuple[int, int, int]) -> list[tuple[int, int]]:
-    """Start and stop of a grid cell along x, y, z, in the scale's absolute voxel coordinates."""
-    return [
-        (offset + cell * chunk, offset + min((cell + 1) * chunk, size))
-        for cell, chunk, size, offset in zip(
-            cell_xyz, scale.chunk_size_xyz, scale.size_xyz, scale.voxel_offset_xyz, strict=True
-        )
-    ]
-
-
 def chunk_name(scale: Scale, cell_xyz: tuple[int, int, int]) -> str:
     """Name of a chunk object, such as "0-64_0-64_-10-6"."""
-    return "_".join(f"{start}-{stop}" for start, stop in chunk_bounds(scale, cell_xyz))
+    (x, y, z), (dx, dy, dz), (nx, ny, nz) = cell_xyz, scale.chunk_size_xyz, scale.size_xyz
+    ox, oy, oz = scale.voxel_offset_xyz
+    x, y, z = x * dx, y * dy, z * dz  # spelled out, as every chunk of a bulk read comes by here
+    return (
+        f"{ox + x}-{ox + min(x + dx, nx)}_{oy + y}-{oy + min(y + dy, ny)}_{oz + z}-{oz + min(z + dz, nz)}"
+    )
 
 
 def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Plan[Stored | None]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 SHARDED_TYPE = "neuroglancer_uint64_sharded_v1"
 MAX_MINISHARD_BITS = 32
 KEY_BITS = 64
@@ -84,6 +87,18 @@ def compressed_morton(cell_xyz: tuple[int, ...], grid_xyz: tuple[int, ...]) -> i
                 code |= (position >> bit & 1) << place
                 place += 1
     return code
+
+
+def compressed_mortons(cells_xyz: npt.NDArray[np.uint64], grid_xyz: tuple[int, ...]) -> npt.NDArray[np.uint64]:
+    """The keys of many cells, one a row."""
+    codes = np.zeros(len(cells_xyz), np.uint64)
+    place = 0
+    for bit in range(max(n - 1 for n in grid_xyz).bit_length()):
+        for axis, n in enumerate(grid_xyz):
+            if (1 << bit) < n:
+                codes |= (cells_xyz[:, axis] >> np.uint64(bit) & np.uint64(1)) << np.uint64(place)
+                place += 1
+    return codes
 
 
 def murmurhash3_low64(key: int) -> int:

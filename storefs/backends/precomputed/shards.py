@@ -18,6 +18,8 @@ from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from storefs.backends.precomputed.sharding import Sharding
     from storefs.plan import Plan
 
@@ -84,18 +86,52 @@ class MinishardIndex:
             return None
         return int(self.starts[at]), int(self.sizes[at])
 
+    def find_many(self, keys: Sequence[int]) -> list[tuple[int, int] | None]:
+        """The same for many chunks."""
+        if not len(self.ids):
+            return [None] * len(keys)
+        wanted = np.array(keys, np.uint64)
+        rows = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        columns = (self.ids[rows] == wanted).tolist(), self.starts[rows].tolist(), self.sizes[rows].tolist()
+        return [(start, size) if there and size else None for there, start, size in zip(*columns, strict=True)]
+
 
 def find_chunk(sharding: Sharding, folder: str, key: int) -> Plan[tuple[str, int, int] | None]:
     """File, start and stop of the chunk `key` of the scale in `folder`; None where absent. Raises DecodeError."""
     shard, minishard = sharding.locate(key)
+    path, index = yield from _minishard_index(sharding, folder, shard, minishard)
+    found = None if index is None else index.find(key)
+    return None if found is None else (path, found[0], found[0] + found[1])
+
+
+def find_chunks(sharding: Sharding, folder: str, keys: Sequence[int]) -> Plan[list[tuple[str, int, int] | None]]:
+    """The same for the many `keys` of one shard, in order; each index is looked into once."""
+    found: list[tuple[str, int, int] | None] = [None] * len(keys)
+    shard = sharding.locate(keys[0])[0]
+    minishards: dict[int, list[int]] = {}
+    for position, key in enumerate(keys):
+        minishards.setdefault(sharding.locate(key)[1], []).append(position)
+    for minishard, positions in minishards.items():
+        path, index = yield from _minishard_index(sharding, folder, shard, minishard)
+        if index is None:
+            continue
+        for position, lies in zip(positions, index.find_many([keys[p] for p in positions]), strict=True):
+            found[position] = lies and (path, lies[0], lies[0] + lies[1])
+    return found
+
+
+def _minishard_index(
+    sharding: Sharding, folder: str, shard: str, minishard: int
+) -> Plan[tuple[str, MinishardIndex | None]]:
+    """The file that holds the chunks of a minishard, and where they lie; None where there are none."""
     index = yield from _shard_index(sharding, folder, shard, minishard)
+    path = index.data_path
     if index.bounds is None:
-        return None
+        return path, None
     row = minishard if len(index.bounds) > 1 else 0
     start, stop = (int(position) for position in index.bounds[row])
     if start == stop:
-        return None
-    path = index.data_path
+        return path, None
     what = f"{path}: index of minishard {minishard}"
     if stop < start:
         raise DecodeError(_FORMAT, f"{path}: minishard {minishard} ends before it starts", found=(start, stop))
@@ -111,11 +147,8 @@ def find_chunk(sharding: Sharding, folder: str, key: int) -> Plan[tuple[str, int
             raise DecodeError(_FORMAT, f"{what} is cut short", f"{stop - start} bytes", len(data))
         return _parse_minishard_index(_unwrapped(data, sharding, what), index.base, what)
 
-    minishard_index: MinishardIndex = yield Once((folder, shard, minishard), read)
-    found = minishard_index.find(key)
-    if found is None:
-        return None
-    return path, found[0], found[0] + found[1]
+    found: MinishardIndex = yield Once((folder, shard, minishard), read)
+    return path, found
 
 
 def _span_around(index: ShardIndex, shard: tuple[str, str], row: int, start: int, stop: int) -> Plan[IndexSpan]:

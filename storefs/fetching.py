@@ -1,0 +1,300 @@
+"""Fetching: a transport that counts what it is asked and, where there is a cache on disk, remembers the answers.
+
+What describes a volume is asked for anew whenever it is opened, so that a change shows; its answers are kept for
+`offline`. What a described volume then asks for is taken for good. Errors are never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from storefs.disk_cache import DiskCache, Entry, disk_cache
+from storefs.errors import NotCached
+from storefs.plan import At, Body, Call, Get, Head, Names, Race, Reply, Request, Volume, VolumeBox
+from storefs.tally import Tally
+
+if TYPE_CHECKING:
+    from storefs.backend import Transport
+    from storefs.options import Keeping
+
+_SUCCESS = (200, 206)
+_CONCURRENCY = 32
+
+
+class Fetching:
+    """`inner`, whose answers are counted in `tally` and kept as `keeping` says; finds and misses go to `disk_tally`.
+
+    `describing`: what is kept is not believed, unless offline. `array` is what the requests are about.
+    """
+
+    def __init__(
+        self,
+        inner: Transport,
+        keeping: Keeping,
+        tally: Tally,
+        disk_tally: Tally,
+        *,
+        describing: bool = True,
+        array: str = "",
+    ) -> None:
+        self.inner = inner
+        self.tally = tally
+        self.disk_tally = disk_tally
+        self.keeping = keeping
+        self.describing = describing
+        self.array = array
+        self._abouts: dict[str, Fetching] = {}
+        self.url = inner.url
+        self.blocking = inner.blocking or keeping.offline
+        self.local = getattr(inner, "local", False) or keeping.offline
+        self.concurrency = getattr(inner, "concurrency", _CONCURRENCY)
+
+    def connect(self, url: str) -> Fetching:
+        """The same for another volume; `url` absolute or relative to this one's. Raises UrlError."""
+        return self._around(self.inner.connect(url), describing=self.describing)
+
+    def settled(self) -> Fetching:
+        """The same for a volume that is described, whose answers are taken from the cache."""
+        return self._around(self.inner, describing=False)
+
+    def about(self, array: str) -> Fetching:
+        """The same for requests about one array."""
+        if self.keeping.cache is None:
+            return self
+        known = self._abouts.get(array)
+        if known is None:
+            known = self._abouts[array] = self._around(self.inner, describing=self.describing, array=array)
+        return known
+
+    def _around(self, inner: Transport, *, describing: bool, array: str = "") -> Fetching:
+        return Fetching(inner, self.keeping, self.tally, self.disk_tally, describing=describing, array=array)
+
+    @property
+    def disk(self) -> DiskCache | None:
+        """The cache, None where there is none."""
+        if self.keeping.cache is None:
+            return None
+        return disk_cache(self.keeping.cache, self.keeping.cache_size, os.getpid())
+
+    # asking
+
+    def fetch(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
+        """The answer, fetched in this thread. Raises as `inner` does, and NotCached."""
+        if self.keeping.cache is None or isinstance(request, Volume | VolumeBox):
+            return self._ask(request)
+        found, answer = self._look_up(request)
+        if found:
+            return answer
+        answer = self._ask(request)
+        self._keep(request, answer)
+        return answer
+
+    def fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
+        """Whether the object at `path` has `size` bytes, and those from `start` on now fill `memory`.
+
+        Whatever is the matter if not, `fetch` tells.
+        """
+        fill = None if self.keeping.cache is not None else getattr(self.inner, "fill", None)
+        if fill is None or not fill(path, memory, start, size):
+            return False
+        self.tally.add(requests=1, bytes_received=len(memory))
+        return True
+
+    async def fetch_async(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
+        """The answer, fetched on the running event loop. Raises as `inner` does, and NotCached."""
+        if self.keeping.cache is None or isinstance(request, Volume | VolumeBox):
+            return await self._ask_async(request)
+        found, answer = await asyncio.to_thread(self._look_up, request)
+        if found:
+            return answer
+        answer = await self._ask_async(request)
+        await asyncio.to_thread(self._keep, request, answer)
+        return answer
+
+    def _ask(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
+        try:
+            answer = self.inner.fetch(request)
+        except Exception:
+            self.tally.add(requests=_count(request))
+            raise
+        self.tally.add(requests=_count(request), bytes_received=_length(answer))
+        return answer
+
+    async def _ask_async(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
+        try:
+            answer = await self.inner.fetch_async(request)
+        except Exception:
+            self.tally.add(requests=_count(request))
+            raise
+        self.tally.add(requests=_count(request), bytes_received=_length(answer))
+        return answer
+
+    # keeping
+
+    def holds(self, request: Request) -> bool:
+        """Whether the answer is in the cache, however old."""
+        disk, keys = self.disk, self._keys(request)
+        return disk is not None and bool(keys) and all(key in disk for key in keys)
+
+    def forget(self, request: Request) -> None:
+        """Remove the answer from the cache."""
+        disk = self.disk
+        for one in request.requests if isinstance(request, Race) else (request,):
+            for key in self._keys(one) if disk is not None else ():
+                disk.remove(key)  # type: ignore[union-attr]  # there are keys only with it
+
+    def recall(self, request: Request) -> tuple[bool, Any]:
+        """Whether the cache has the answer, and the answer; asks nobody, counts nothing."""
+        disk, keys = self.disk, self._keys(request)
+        entries = [disk.get(key) for key in keys] if disk is not None else []
+        sound = [entry for entry in entries if entry is not None and self._is_believed(entry, request)]
+        if not keys or len(sound) < len(keys):
+            return False, None
+        if isinstance(request, Get) and request.parts:
+            return _joined(request, sound)
+        return True, _answer(sound[0])
+
+    def _look_up(self, request: Request) -> tuple[bool, Any]:
+        offline = self.keeping.offline
+        if isinstance(request, Race):
+            return offline, tuple((self._outcome(one), 0.0) for one in request.requests) if offline else None
+        if self.describing and not offline:
+            return False, None
+        found, answer = self.recall(request)
+        if self._keys(request):
+            self.disk_tally.add(hits=found, misses=not found, bytes_read=_length(answer))
+        if offline and not found:
+            raise NotCached(
+                f"offline=True, and the cache in {self.keeping.cache} does not have {_shown(request)}: read it once"
+                " without offline",
+                url=self.url,
+            )
+        return found, answer
+
+    def _outcome(self, request: Request) -> Any:  # noqa: ANN401  # an answer or an error
+        try:
+            return self._look_up(request)[1]
+        except NotCached as error:
+            return error
+
+    def _keep(self, request: Request, answer: Any) -> None:  # noqa: ANN401  # answers differ by request
+        disk = self.disk
+        if disk is None:
+            return
+        if isinstance(request, Race):
+            for one, (outcome, _) in zip(request.requests, answer, strict=True):
+                if not isinstance(outcome, Exception):
+                    self._keep(one, outcome)
+            return
+        keys = self._keys(request)
+        answers = _split(request, answer) if isinstance(request, Get) and request.parts else [answer]
+        for key, part in zip(keys, answers, strict=False):
+            entry = _entry(part)
+            if entry is not None and not (entry.kind == "absent" and not self.keeping.cache_absent):
+                kept = replace(entry, facts={**entry.facts, "source": self.url, "array": self.array}, made=time.time())
+                self.disk_tally.add(bytes_written=disk.put(key, kept))
+
+    def _is_believed(self, entry: Entry, request: Request) -> bool:
+        if entry.kind in ("absent", "names") and not self.keeping.offline:
+            return time.time() - entry.made <= self.keeping.cache_absent
+        limit = getattr(request, "limit", None)
+        return limit is None or len(entry.data) <= limit
+
+    def _keys(self, request: Request) -> list[str]:
+        """Under which keys the answer is kept, one a part; none where it is not kept."""
+        match request:
+            case At(inner, _):
+                return self._keys(inner)
+            case Get(path=path, start=start, stop=stop, parts=parts):
+                return [self._key("get", path, *span) for span in parts or ((start, stop),)]
+            case Head(path) | Names(path):
+                return [self._key(type(request).__name__.lower(), path)]
+            case Call() if request.method == "GET" and not (request.body or request.headers or request.into):
+                return [self._key("call", *request.path, *request.query)]
+        return []
+
+    def _key(self, *asked: Any) -> str:  # noqa: ANN401  # text, numbers and pairs
+        return json.dumps([self.url, self.keeping.identity, *asked])
+
+
+def _entry(answer: Any) -> Entry | None:  # noqa: ANN401  # answers differ by request
+    """`answer` as it is kept, None where it is not."""
+    match answer:
+        case None:
+            return Entry("absent")
+        case Body(data, encoding):
+            return Entry("body", data, {"encoding": encoding})
+        case frozenset():
+            return Entry("names", json.dumps(sorted(answer)).encode())
+        case Reply(status, data, content_type, content_range) if status in _SUCCESS:
+            return Entry("reply", data, {"status": status, "type": content_type, "range": content_range})
+    return None
+
+
+def _answer(entry: Entry) -> Any:  # noqa: ANN401  # answers differ by request
+    facts = entry.facts
+    match entry.kind:
+        case "body":
+            return Body(entry.data, facts["encoding"])
+        case "names":
+            return frozenset(json.loads(bytes(entry.data)))
+        case "reply":
+            return Reply(facts["status"], bytes(entry.data), facts["type"], facts["range"])
+    return None
+
+
+def _split(request: Get, answer: Body | None) -> list[Body | None]:
+    """The answers to the parts of `request`."""
+    first = request.start or 0
+    if answer is None:
+        return [None] * len(request.parts)
+    view = memoryview(answer.data)
+    return [Body(view[start - first : stop - first], answer.content_encoding) for start, stop in request.parts]
+
+
+def _joined(request: Get, entries: list[Entry]) -> tuple[bool, Body | None]:
+    """One answer of those to the parts; what lies between them is 0. Not where one of them is short."""
+    first, last = request.start or 0, max(stop for _, stop in request.parts)
+    if all(entry.kind == "absent" for entry in entries):
+        return True, None
+    whole = bytearray(last - first)
+    for entry, (start, stop) in zip(entries, request.parts, strict=True):
+        if len(entry.data) != stop - start:
+            return False, None
+        whole[start - first : stop - first] = entry.data
+    return True, Body(memoryview(whole).toreadonly(), entries[0].facts.get("encoding"))
+
+
+def _count(request: Request) -> int:
+    match request:
+        case Race(requests):
+            return sum(_count(one) for one in requests)
+        case Names() | Volume() | VolumeBox():
+            return 0  # nothing is sent, or by another volume, which counts it
+    return 1
+
+
+def _length(answer: Any) -> int:  # noqa: ANN401  # answers differ by request
+    match answer:
+        case Body(data) | Reply(_, data):
+            return len(data)
+        case tuple():
+            return sum(_length(one) for one, _ in answer)
+    return 0
+
+
+def _shown(request: Request) -> str:
+    """What is asked for, without what may be secret."""
+    match request:
+        case At(inner, _):
+            return _shown(inner)
+        case Get(path=path) | Head(path) | Names(path):
+            return path.partition("?")[0].rpartition("@")[2]
+        case Call(path):
+            return "/" + "/".join(path)
+    return "the answer"

@@ -1,0 +1,52 @@
+"""Stored chunks that lie close together in one object, to be asked for together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from storefs.backend import Place
+from storefs.plan import Body
+
+T = TypeVar("T")
+
+MAX_GAP = 64 << 10
+SHORTEST, LONGEST = 1 << 20, 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Generic[T]):
+    """Bytes `start` to `stop` of the object at `path`, in which lie the places of `members`."""
+
+    path: str
+    start: int
+    stop: int
+    members: Sequence[tuple[Place, T]]
+
+    def part(self, place: Place, body: Body) -> Body:
+        """The bytes of `place` in those of the span; fewer where the object ends before."""
+        if place.start == self.start and place.stop == self.stop:
+            return body
+        data = memoryview(body.data)[place.start - self.start : place.stop - self.start]
+        return Body(data, body.content_encoding)
+
+
+def spans(found: Sequence[tuple[Place, T]], share: int) -> Iterator[Span[T]]:
+    """`found` as spans without long gaps, of about `share` bytes but neither very short nor very long.
+
+    A share of 0 leaves each place by itself.
+    """
+    longest = min(LONGEST, max(SHORTEST, share)) if share else 0
+    members: list[tuple[Place, T]] = []
+    start = stop = 0
+    for place, item in sorted(found, key=lambda member: (member[0].path, member[0].start)):
+        apart = not members or place.path != members[0][0].path or place.start - stop > MAX_GAP
+        if apart or max(stop, place.stop) - start > longest:
+            if members:
+                yield Span(members[0][0].path, start, stop, members)
+            members, start, stop = [], place.start, place.stop
+        members.append((place, item))
+        stop = max(stop, place.stop)
+    if members:
+        yield Span(members[0][0].path, start, stop, members)

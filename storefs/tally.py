@@ -1,0 +1,78 @@
+"""Counters: what was asked, what came, what was found in a cache. Of one process, safe across its threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+
+class Tally:
+    """Named counts, all 0 at first; a fork begins anew."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, **counts: int) -> None:
+        """Add to the counts of these names."""
+        if self._pid != os.getpid():
+            self._reset()  # the parent's lock may be held for ever
+        with self._lock:
+            for name, count in counts.items():
+                self._counts[name] += count
+
+    def __getitem__(self, name: str) -> int:
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            return self._counts[name]
+
+    def clear(self) -> None:
+        """Begin anew at 0."""
+        self._reset()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """How a cache has served: in this process, since the volume was opened. `entries` and `nbytes` are held now.
+
+    Of a cache on disk, `entries` and `nbytes` are those of the folder, of all volumes and processes.
+    """
+
+    hits: int
+    misses: int
+    bytes_read: int
+    bytes_written: int
+    entries: int
+    nbytes: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What reading a volume has taken: in this process, since it was opened.
+
+    `requests` are those asked for, of which neighbouring ones may have been sent as one, and which a busy server may
+    have had to be asked again; `bytes_received` are what came back. A cache that is off is None.
+    """
+
+    requests: int
+    bytes_received: int
+    chunks_decoded: int
+    chunks_absent: int
+    indexes: CacheStatistics
+    memory_cache: CacheStatistics | None
+    disk_cache: CacheStatistics | None
+
+
+def cache_statistics(tally: Tally, *, entries: int, nbytes: int, max_bytes: int) -> CacheStatistics:
+    """The counts of a cache, and what it holds."""
+    names = ("hits", "misses", "bytes_read", "bytes_written")
+    hits, misses, bytes_read, bytes_written = (tally[name] for name in names)
+    return CacheStatistics(hits, misses, bytes_read, bytes_written, entries, nbytes, max_bytes)

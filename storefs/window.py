@@ -1,0 +1,156 @@
+"""What a basic selection wants of every chunk: integers, slices with any positive step, an ellipsis."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from storefs.grid import Grid
+
+Slices = tuple[slice, ...]
+Along = tuple[int, slice, slice, bool]
+"""Along one axis: index of the chunk, what is wanted of it, where that goes, and whether it is all there is."""
+
+
+class Piece(NamedTuple):
+    """What is wanted of the chunk at `cell`: the voxels `inside`, which go to `target`; `whole` where that is all."""
+
+    cell: tuple[int, ...]
+    inside: Slices
+    target: Slices
+    whole: bool
+
+
+class Scattered(NamedTuple):
+    """What is wanted of the chunk at `cell` in the words of numpy, of the whole chunk as zarr shows it.
+
+    `dropped` are axes of the voxels `inside`, one long, that `target` does not have.
+    """
+
+    cell: tuple[int, ...]
+    inside: Any
+    target: Any
+    dropped: tuple[int, ...]
+    whole: bool = False
+
+
+class Axis(NamedTuple):
+    """Start, stop and step along one axis; `single` where an integer was given, which drops the axis."""
+
+    start: int
+    stop: int
+    step: int
+    single: bool
+
+    @property
+    def length(self) -> int:
+        """Number of voxels wanted."""
+        return max(0, -((self.start - self.stop) // self.step))
+
+    def split(self, length: int, chunk: int) -> list[Along]:
+        """What is wanted of every chunk of `chunk` voxels along an axis of `length`."""
+        found: list[Along] = []
+        at = self.start
+        done = 0
+        while at < self.stop:
+            cell = at // chunk
+            origin = cell * chunk
+            end = min(origin + chunk, length)
+            limit = min(end, self.stop)
+            count = -((at - limit) // self.step)
+            whole = self.step == 1 and at == origin and limit == end
+            found.append((cell, slice(at - origin, limit - origin, self.step), slice(done, done + count), whole))
+            done += count
+            at += count * self.step
+        return found
+
+
+class Window(NamedTuple):
+    """A basic selection, one Axis each."""
+
+    axes: tuple[Axis, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of voxels wanted along every axis, 1 along those that an integer drops."""
+        return tuple(axis.length for axis in self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result, without dropped axes."""
+        return tuple(axis.length for axis in self.axes if not axis.single)
+
+    def flipped(self) -> Window:
+        """The same selection of the transposed array."""
+        return Window(self.axes[::-1])
+
+    def pieces(self, grid: Grid) -> Iterator[Piece]:
+        """What is wanted of every chunk that has a part in the selection."""
+        for along in itertools.product(
+            *(axis.split(n, c) for axis, n, c in zip(self.axes, grid.shape, grid.chunk_shape, strict=True))
+        ):
+            cell, inside, target, whole = zip(*along, strict=True)
+            yield Piece(cell, inside, target, all(whole))
+
+
+class Lie(NamedTuple):
+    """How the voxels of a box lie in memory: `nbytes` from byte `start` on, in these strides (bytes)."""
+
+    start: int
+    nbytes: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def lie(inside: Slices, extent: tuple[int, ...], itemsize: int) -> Lie:
+    """How the voxels `inside` a chunk of `extent` lie in its bytes, C order."""
+    start = last = 0
+    stride = itemsize
+    shape: list[int] = []
+    strides: list[int] = []
+    for along, length in zip(reversed(inside), reversed(extent), strict=True):
+        count = -((along.start - along.stop) // along.step)
+        shape.append(count)
+        strides.append(stride * along.step)
+        start += along.start * stride
+        last += (count - 1) * along.step * stride
+        stride *= length
+    return Lie(start, last + itemsize, tuple(reversed(shape)), tuple(reversed(strides)))
+
+
+def basic_window(selection: Any, shape: tuple[int, ...]) -> Window | None:  # noqa: ANN401  # whatever stood in brackets
+    """`selection` of an array of `shape`; None where it is no basic selection, or lies outside."""
+    items = selection if isinstance(selection, tuple) else (selection,)
+    gaps = sum(item is Ellipsis for item in items)
+    missing = len(shape) - (len(items) - gaps)
+    if gaps > 1 or missing < 0:
+        return None
+    if gaps:
+        at = next(i for i, item in enumerate(items) if item is Ellipsis)
+        items = (*items[:at], *(slice(None),) * missing, *items[at + 1 :])
+    elif missing:
+        items = (*items, *(slice(None),) * missing)
+    axes = []
+    for item, length in zip(items, shape, strict=True):
+        axis = _axis(item, length)
+        if axis is None:
+            return None
+        axes.append(axis)
+    return Window(tuple(axes))
+
+
+def _axis(item: Any, length: int) -> Axis | None:  # noqa: ANN401  # whatever stood in brackets
+    if isinstance(item, slice):
+        try:
+            start, stop, step = item.indices(length)
+        except (TypeError, ValueError):  # zarr says what is wrong with it
+            return None
+        return Axis(start, stop, step, single=False) if step > 0 else None
+    if isinstance(item, int | np.integer) and not isinstance(item, bool):
+        at = int(item)
+        at = at + length if at < 0 else at
+        return Axis(at, at + 1, 1, single=True) if 0 <= at < length else None
+    return None
