@@ -10,7 +10,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from storefs.bulk_pipeline import BulkPipeline
-from storefs.engine import interruptible, open_reader
+from storefs.engine import open_reader
+from storefs.interrupts import interruptible
 from storefs.store import VirtualStore
 from storefs.window import basic_window
 

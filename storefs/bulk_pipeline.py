@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storefs.engine import Reader
     from storefs.store import VirtualStore
 
+Voxels = np.ndarray[Any, Any]
 Batch = Iterable[tuple[Any, Any, Any, Any, bool]]
 
 
@@ -39,17 +40,22 @@ class BulkPipeline(CodecPipeline):
         """
         batch = list(batch_info)
         target = out.as_ndarray_like()
-        reader = await asyncio.to_thread(open_reader, self.store.source, self.path)
-        if reader is None or not isinstance(target, np.ndarray):
+        if not isinstance(target, np.ndarray):
             return await self.inner.read(batch, out, drop_axes)
-        pieces = [
-            Scattered(self._index(reader, getter.path), inside, target_of_chunk, drop_axes)
-            for getter, _, inside, target_of_chunk, _ in batch
-        ]
-        there = await asyncio.to_thread(reader.read_scattered, pieces, target)
+        there = await asyncio.to_thread(self._read, batch, target, drop_axes)
         return tuple({"status": "present" if found else "missing"} for found in there)
 
-    def _index(self, reader: Reader, key: str) -> tuple[int, ...]:
+    def _read(
+        self, batch: list[tuple[Any, Any, Any, Any, bool]], out: Voxels, drop_axes: tuple[int, ...]
+    ) -> list[bool]:
+        reader = open_reader(self.store.source, self.path)
+        pieces = [
+            Scattered(self._cell(reader, getter.path), inside, target, drop_axes)
+            for getter, _, inside, target, _ in batch
+        ]
+        return reader.read_scattered(pieces, out)
+
+    def _cell(self, reader: Reader, key: str) -> tuple[int, ...]:
         chunk = reader.volume.chunk(key)
         if chunk is None:
             raise ValueError(f"{key!r} is no chunk of {self.store.url}")

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -20,19 +19,19 @@ import numpy as np
 
 from storefs.backend import Place, Stored, SupportsBatch, SupportsPlain, SupportsRegion
 from storefs.errors import NoSuchVolume, StorefsError, TransportError
-from storefs.face import shows_absent
+from storefs.face import refuse_frame, shows_absent
 from storefs.grid import Grid
+from storefs.interrupts import stoppable
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
 from storefs.plan import Body, Get, Plan
 from storefs.source import Source
-from storefs.spans import Span, spans
+from storefs.spans import Span, span_length, spans
 from storefs.window import Piece, Scattered, Window, lie
 from storefs.workers import Job, Task, cores, pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
-from storefs_codecs.frame import MAGIC
 
 CONCURRENCY = 32
 BYTES_IN_FLIGHT = 96 << 20
@@ -53,11 +52,19 @@ class Reader:
         # as many threads as fetch would trample on each other's caches
         self.crowded = self.width > cores() + 2
         backend = None if node.unsupported else volume.backend
-        plain = self.local and hasattr(volume.transport, "fill") and sys.byteorder == "little"
-        self.plain = backend if plain and isinstance(backend, SupportsPlain) else None
+        self.plain = self._plain_backend()
         self.batch = backend if isinstance(backend, SupportsBatch) else None
         # which voxels of a box are absent cannot be told
         self.region = backend if isinstance(backend, SupportsRegion) and source.missing != "error" else None
+
+    def _plain_backend(self) -> SupportsPlain | None:
+        """The backend, where chunks of the array may be files of mere voxels in this machine's byte order."""
+        backend = self.volume.backend
+        able = self.local and hasattr(self.volume.transport, "fill") and sys.byteorder == "little"
+        if not able or not isinstance(backend, SupportsPlain):
+            return None
+        first = ChunkId(self.node.path, (0,) * len(self.node.shape))
+        return None if backend.plain_object(first) is None else backend
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,8 +119,7 @@ class Reader:
             target = None
         try:
             payload = stored() if callable(stored) else stored
-            if codec.framed and payload[: len(MAGIC)] == MAGIC:
-                raise DecodeError(codec.codec_id, "the stored chunk begins like a storefs frame")
+            refuse_frame(payload, self.node)
             voxels: Array = codec.decode_chunk(payload, extent=extent, out=target)
         except DecodeError as error:
             raise self.volume.located(error, chunk) from error
@@ -147,20 +153,24 @@ class _Wanted(NamedTuple):
 class _Read:
     """One bulk read: `pieces` into `out`. `absent` are the numbers of those whose chunks are not there."""
 
-    def __init__(self, reader: Reader, pieces: Sequence[Piece] | Sequence[Scattered], out: Array) -> None:
+    def __init__(self, reader: Reader, pieces: Sequence[Piece | Scattered], out: Array) -> None:
         self.reader = reader
         self.source = reader.source
         self.volume = reader.volume
         self.out = out
         self.absent: set[int] = set()
+        self.progress = self.source.progress
+        self.decoded = self.source.decoded
         path = reader.node.path
         self.wanted = [_Wanted(number, piece, ChunkId(path, piece.cell)) for number, piece in enumerate(pieces)]
         self.job: Job | None = None
+        # files are read as quickly in small pieces
+        self.share = 0 if reader.local or reader.batch is None else span_length(out.nbytes // reader.width)
         self.decoding: AbstractContextManager[Any] = _FREE
 
     def run(self) -> None:
         """Read everything. Raises the first failure."""
-        progress = self.source.progress
+        progress = self.progress
         if progress is not None:
             progress.start(len(self.wanted), self.out.nbytes)
         try:
@@ -173,7 +183,10 @@ class _Read:
                 progress.finish()
 
     def _run_job(self) -> None:
-        self.job = Job(self.reader.width, take_part=self.reader.local)
+        width = self.reader.width
+        if self.share:
+            width = max(1, min(width, BYTES_IN_FLIGHT // self.share))
+        self.job = Job(width, take_part=self.reader.local)
         if self.reader.crowded:
             self.decoding = pool().decoding
         with stoppable(self.job):
@@ -188,7 +201,7 @@ class _Read:
 
     def _read(self, wanted: _Wanted) -> None:
         _, piece, chunk = wanted
-        kept = self.source.decoded is not None
+        kept = self.decoded is not None
         if kept and self._read_cached(wanted):
             return
         plan = self.reader.box(chunk, piece)
@@ -225,8 +238,7 @@ class _Read:
         return True
 
     def _read_cached(self, wanted: _Wanted) -> bool:
-        decoded = self.source.decoded
-        voxels = None if decoded is None else decoded.get(wanted.chunk)
+        voxels = None if self.decoded is None else self.decoded.get(wanted.chunk)
         if voxels is None:
             return False
         self._write(wanted, partial(self._put, wanted, voxels))
@@ -250,8 +262,7 @@ class _Read:
                 self._finish(wanted, None)
             else:
                 found.append((place, wanted))
-        share = 0 if self.reader.local else self.out.nbytes // self.reader.width
-        self.job.add([partial(self._read_span, backend, span) for span in spans(found, share)])
+        self.job.add([partial(self._read_span, backend, span) for span in spans(found, self.share)])
 
     def _read_span(self, backend: SupportsBatch, span: Span[_Wanted]) -> None:
         body = self.source.run(self.volume, _get(span), span.members[0][1].chunk)
@@ -285,14 +296,13 @@ class _Read:
         self._advance(wanted)
 
     def _advance(self, wanted: _Wanted) -> None:
-        if self.source.progress is not None:
+        if self.progress is not None:
             done, total = wanted.number, len(self.wanted)
             share = self.out.nbytes * (done + 1) // total - self.out.nbytes * done // total
-            self.source.progress.advance(1, share)
+            self.progress.advance(1, share)
 
     def _decode(self, wanted: _Wanted, stored: Stored) -> None:
         _, piece, chunk = wanted
-        keep = self.source.decoded
         with self.decoding:
             if piece.whole:
                 voxels = self.reader.decode(chunk, stored, self.out[piece.target])
@@ -300,8 +310,8 @@ class _Read:
                 voxels = self.reader.decode(chunk, stored)
                 self._put(wanted, voxels)
         self.source.tally.add(chunks_decoded=1)
-        if keep is not None:  # what is kept becomes read only
-            keep.put(chunk, voxels.copy() if piece.whole else voxels)
+        if self.decoded is not None:  # what is kept becomes read only
+            self.decoded.put(chunk, voxels.copy() if piece.whole else voxels)
 
     def _put(self, wanted: _Wanted, voxels: Array) -> None:
         piece = wanted.piece
@@ -315,17 +325,16 @@ class _Read:
         self.out[wanted.piece.target] = voxels
 
 
-def open_reader(source: Source, path: str) -> Reader | None:
-    """Reads the array at `path` of `source`; None where there is none. Opens the volume if need be.
+def open_reader(source: Source, path: str) -> Reader:
+    """Reads the array at `path` of `source`. Opens the volume if need be.
 
-    Raises MetadataError, TransportError.
+    Raises MetadataError, TransportError; KeyError where there is no such array.
     """
     try:
         volume = source.open()
     except NoSuchVolume as error:  # zarr takes a FileNotFoundError for "nothing here"
         raise TransportError(error.message, url=error.url) from error
-    node = volume.backend.hierarchy.array(path)
-    return None if node is None else Reader(source, volume, node)
+    return Reader(source, volume, volume.backend.hierarchy.arrays_by_path[path])
 
 
 def _concurrency(volume: Opened) -> int:
@@ -339,56 +348,3 @@ def _get(span: Span[Any]) -> Plan[Body | None]:
 
 
 _FREE = contextlib.nullcontext()
-
-
-class Stopper:
-    """The jobs begun while a call runs, which whatever interrupts the call stops."""
-
-    def __init__(self) -> None:
-        self._jobs: set[Job] = set()
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Stop them; when this returns, nothing is being written."""
-        self._stopped = True
-        for job in list(self._jobs):
-            job.stop()
-
-    @contextlib.contextmanager
-    def watch(self, job: Job) -> Iterator[None]:
-        """Stop `job` if the call is interrupted while the block runs."""
-        self._jobs.add(job)
-        try:
-            if self._stopped:
-                job.stop()
-            yield
-        finally:
-            self._jobs.discard(job)
-
-
-_STOPPER: ContextVar[Stopper | None] = ContextVar("storefs_stopper", default=None)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """What interrupts the block stops the reads that it began, on whatever thread or event loop they run."""
-    stopper = Stopper()
-    token = _STOPPER.set(stopper)
-    try:
-        yield
-    except BaseException:
-        stopper.stop()
-        raise
-    finally:
-        _STOPPER.reset(token)
-
-
-@contextlib.contextmanager
-def stoppable(job: Job) -> Iterator[None]:
-    """Lets the `interruptible` call that the block is part of, if any, stop `job`."""
-    stopper = _STOPPER.get()
-    if stopper is None:
-        yield
-        return
-    with stopper.watch(job):
-        yield

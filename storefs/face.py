@@ -28,14 +28,19 @@ def show(payload: Payload, node: ArrayNode, extent: tuple[int, ...], presentatio
     """
     native = presentation.face == "native"
     if native and node.encoding.name != "raw":
-        if bytes(payload[: len(MAGIC)]) == MAGIC:
-            raise DecodeError(codec_id(node), "the stored chunk begins like a storefs frame")
+        refuse_frame(payload, node)
         return payload if extent == node.chunk_shape else frame(extent) + payload
     codec = numcodecs.get_codec({"id": codec_id(node), **native_configuration(node)})
     voxels = codec.decode_chunk(payload, extent=extent)
     if native and extent == node.chunk_shape:
         return payload
     return _encode(pad(voxels, node), node, presentation)
+
+
+def refuse_frame(payload: Payload, node: ArrayNode) -> None:
+    """Raise DecodeError where the stored `payload` would be taken for a framed one."""
+    if node.encoding.name != "raw" and payload[: len(MAGIC)] == MAGIC:
+        raise DecodeError(codec_id(node), "the stored chunk begins like a storefs frame")
 
 
 def shows_absent(presentation: Presentation) -> bool:

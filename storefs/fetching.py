@@ -153,6 +153,9 @@ class Fetching:
         disk, keys = self.disk, self._keys(request)
         entries = [disk.get(key) for key in keys] if disk is not None else []
         sound = [entry for entry in entries if entry is not None and self._is_believed(entry, request)]
+        if isinstance(request, Head) and not sound:
+            found, body = self.recall(Get(request.path))
+            return found, body and Body(b"")
         if not keys or len(sound) < len(keys):
             return False, None
         if isinstance(request, Get) and request.parts:

@@ -12,7 +12,7 @@ from storefs.plan import Body
 T = TypeVar("T")
 
 MAX_GAP = 64 << 10
-SHORTEST, LONGEST = 1 << 20, 16 << 20
+SHORTEST, LONGEST = 1 << 20, 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,13 @@ class Span(Generic[T]):
         return Body(data, body.content_encoding)
 
 
-def spans(found: Sequence[tuple[Place, T]], share: int) -> Iterator[Span[T]]:
-    """`found` as spans without long gaps, of about `share` bytes but neither very short nor very long.
+def span_length(share: int) -> int:
+    """How long spans are to be where each of many threads is to get `share` bytes: neither very short nor very long."""
+    return min(LONGEST, max(SHORTEST, share))
 
-    A share of 0 leaves each place by itself.
-    """
-    longest = min(LONGEST, max(SHORTEST, share)) if share else 0
+
+def spans(found: Sequence[tuple[Place, T]], longest: int) -> Iterator[Span[T]]:
+    """`found` as spans without long gaps and no longer than `longest`, except where a single place is."""
     members: list[tuple[Place, T]] = []
     start = stop = 0
     for place, item in sorted(found, key=lambda member: (member[0].path, member[0].start)):

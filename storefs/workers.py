@@ -39,12 +39,12 @@ class Pool:
         self.decoding = threading.Semaphore(cores())
         self._own = threading.local()
         self._lock = threading.Lock()
-        self._work: SimpleQueue[Task] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], Task | None]] = SimpleQueue()
         self._threads = self._idle = 0
         atexit.register(self._settle)
 
-    def start(self, work: Task) -> None:
-        """Have a thread do `work`, which must not raise."""
+    def start(self, work: Callable[[], Task | None]) -> None:
+        """Have a thread do `work`, which must not raise, and then, when it is free for more, what that gives."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -64,9 +64,11 @@ class Pool:
 
     def _run(self) -> None:
         while True:
-            self._work.get()()
+            then = self._work.get()()
             with self._lock:
                 self._idle += 1
+            if then is not None:
+                then()
 
     def _settle(self) -> None:
         until = time.monotonic() + _SETTLE
@@ -106,7 +108,8 @@ class Job:
                 self._running = 1
                 self._tasks.extend(tasks[:1])
                 self.add(tasks[1:])
-                self._help()
+                if self._help() is not None:
+                    self._over.set()
             elif tasks:
                 self.add(tasks)
             else:
@@ -148,7 +151,7 @@ class Job:
             return True
 
     def end_writing(self) -> None:
-        """This thread has written."""
+        """What `begin_writing` allowed is done."""
         with self._lock:
             self._writing.discard(threading.get_ident())
             if self._stopped and not self._writing:
@@ -163,14 +166,13 @@ class Job:
             if not self._writing:
                 self._over.set()
 
-    def _help(self) -> None:
+    def _help(self) -> Task | None:
+        """Do tasks until there are none; what to do then, if this was the last."""
         while True:
             with self._lock:
                 if not self._tasks:
                     self._running -= 1
-                    if not self._running:
-                        self._over.set()
-                    return
+                    return None if self._running else self._over.set
                 task = self._tasks.popleft()
             try:
                 task()

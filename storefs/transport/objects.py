@@ -49,7 +49,7 @@ class ObjectTransport:
 
     blocking = False
     local = False
-    concurrency = 32
+    concurrency = 64
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
@@ -135,9 +135,7 @@ class ObjectTransport:
         except WrongRegion as wrong:
             raise wrong.fault from None
 
-    async def _ask_ways(
-        self, ways: Ways, request: Get | Head, path: str, failed: Signal | None = None
-    ) -> Body | None:
+    async def _ask_ways(self, ways: Ways, request: Get | Head, path: str, failed: Signal | None = None) -> Body | None:
         """Ask along the ways in until one is not refused; `failed` is what came of a first try along the current."""
         at = ways.current
         denied: Denied | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import pickle
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +20,7 @@ import zarr
 
 import storefs
 from storefs.cli import main
-from storefs.progress import line
+from storefs.progress import Told, line
 from storefs.registry import open_source
 from storefs.upkeep import source_of
 from tests.backends.catmaid.scene import SHAPE, scene
@@ -190,6 +192,18 @@ def test_offline_reads_from_the_cache_alone(layer, tmp_path, cache, kind):
         storefs.open(f"{url}/elsewhere", cache=cache, offline=True)
     with pytest.raises(storefs.TransportError):
         storefs.open(url, cache=cache, retries=0, timeout=1)  # offline was not asked for
+
+
+def test_what_was_read_is_known_to_exist(server, layer, cache):
+    """Whether a chunk is stored need not be asked where it was read before, nor where it was absent."""
+    next((layer.root / "1_1_1").iterdir()).unlink()
+    storefs.open_array(f"precomputed://{server.url}", cache=cache)[...]
+    source = open_source(f"precomputed://{server.url}", {"cache": cache, "offline": True})
+
+    async def stored() -> list[bool]:
+        return [await source.exists(f"0/c/{z}/{y}/{x}") for z, y, x in np.ndindex(2, 2, 3)]
+
+    assert sorted(asyncio.run(stored())) == [False] + [True] * (CHUNKS - 1)
 
 
 def test_offline_wants_a_cache(server):
@@ -581,9 +595,31 @@ def test_hooks_do_not_travel(server, layer):
     assert source_of(again)[0].progress is not None
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_tells_by_itself(layer, cache):
+    """A child forked while the hook is being told reads on, with its own counts and caches."""
+    hook = Hook()
+    array = storefs.open_array(f"precomputed://{layer.root}", progress=hook, cache=cache, memory_cache="1 MB")
+    array[...]
+    told = source_of(array)[0].progress
+    assert isinstance(told, Told)
+    with told._lock:
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            hook.heard.clear()
+            right = np.array_equal(array[...], layer.volume) and hook.heard[0] == (0, layer.volume.nbytes)
+            found = storefs.statistics(array)
+            counted = (found.disk_cache.hits, found.memory_cache.entries, found.requests) == (CHUNKS, CHUNKS, 0)
+            os._exit(0 if right and counted else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
 def test_the_bar_of_a_slow_read(server, layer, monkeypatch):
     """`progress=True` draws a line on a terminal's stderr while a slow read lasts, through dask too, and blanks it."""
-    import os
 
     class Terminal(io.StringIO):
         encoding = "utf-8"

@@ -48,7 +48,11 @@ def test_views_are_copied():
     assert cache.get(chunk(2)).base is None
     cache.put(chunk(3), np.arange(6, dtype=np.uint8).reshape(2, 3).T)
     assert cache.get(chunk(3)).flags.c_contiguous
-    assert cache.nbytes == 100 + 50 + 6
+    scratch = np.zeros(12, np.uint8)
+    cache.put(chunk(4), np.frombuffer(memoryview(scratch), np.uint8).reshape(3, 4))
+    scratch[:] = 9  # the next chunk
+    assert not cache.get(chunk(4)).any()
+    assert cache.nbytes == 100 + 50 + 6 + 12
 
 
 def test_bytes_are_bounded():

@@ -1,7 +1,7 @@
 """Which mirror of a stack is read: the first that has a real image where the stack should have one.
 
-The canary is where the stack's owner says there is data. Where no mirror has a tile there, the centre of the stack and
-then its coarsest level tell.
+The canary is where the stack's owner says there is data. Where no mirror has a tile there, or one has a black image, the
+centre of the stack and then its coarsest level tell.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 # a mirror that says nothing for so long lets the others have a go first
 SOON = 10.0
 _NO_CANARY = "it answers, but has no tile at the canary"
+_BLACK = "it answers, but with nothing but black"
 
 
 class MirrorWarning(UserWarning):
@@ -62,6 +63,10 @@ class LevelView(Protocol):
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Voxels along z, y, x, or c, z, y, x."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether less than a chunk can be had for less."""
 
     @property
     def attributes(self) -> Mapping[str, object]:
@@ -131,7 +136,8 @@ def survey(info: StackInfo, url: str, reading: Reading) -> Plan[dict[Mirror, str
     for mirror, (answer, _) in zip(tiles, answers_given, strict=True):
         verdict = chooser.judge(mirror, answer)
         if verdict is None:
-            found[mirror] = _NO_CANARY
+            # the canary may lie in a black corner of good data
+            found[mirror] = None if mirror in chooser.black else _NO_CANARY
         else:
             found[mirror] = None if isinstance(verdict, TileHeader) else _text(verdict)
     return {mirror: found[mirror] if mirror in found else chooser.said()[mirror] for mirror in info.mirrors}
@@ -195,7 +201,7 @@ class _Chooser(Prober):
         results: list[tuple[Any, float]] = list((yield Race(requests, self.reading.timeout)))
         scores: dict[Mirror, tuple[float, TileHeader]] = {}
         for mirror, (answer, seconds) in zip(racing, results, strict=True):
-            found = self.noted(mirror, self.judge(mirror, answer))
+            found = self.noted(mirror, (yield from self.beyond_black(mirror, self.judge(mirror, answer))))
             if found is not None:
                 scores[mirror] = seconds / (mirror.tile_width * mirror.tile_height), found
         if not scores:
@@ -214,9 +220,22 @@ class _Chooser(Prober):
                 return Choice(mirror, views[min(views)].dtype, None, views, self.said(mirror))
             if mirror in self.problems or self.rejects(mirror):
                 continue
-            found = self.noted(mirror, (yield from self.probe(mirror, next(self.places(mirror)), timeout)))
+            answer = yield from self.probe(mirror, next(self.places(mirror)), timeout)
+            found = self.noted(mirror, (yield from self.beyond_black(mirror, answer)))
             if found is not None:
                 return (yield from self.settled(mirror, found))
+        return None
+
+    def beyond_black(
+        self, mirror: Mirror, found: TileHeader | StorefsError | str | None
+    ) -> Plan[TileHeader | StorefsError | str | None]:
+        """`found` at the canary; or, where that is black, a real image at another place."""
+        if found is not None or mirror not in self.black:
+            return found
+        for place in list(self.places(mirror))[1:]:
+            elsewhere = yield from self.probe(mirror, place, self.reading.timeout)
+            if elsewhere is not None:
+                return elsewhere
         return None
 
     def noted(self, mirror: Mirror, found: TileHeader | StorefsError | str | None) -> TileHeader | None:
@@ -246,7 +265,7 @@ class _Chooser(Prober):
         for number in (1, 2):
             for mirror in self.empty:
                 places = list(self.places(mirror))
-                if number >= len(places) or mirror in self.problems:
+                if number >= len(places) or mirror in self.problems or mirror in self.black:
                     continue
                 found = yield from self.probe(mirror, places[number], self.reading.timeout)
                 if isinstance(found, TileHeader):
@@ -255,13 +274,16 @@ class _Chooser(Prober):
                     self.problems[mirror] = found
         for mirror in self.empty:
             if mirror not in self.problems:
+                header = self.black.get(mirror)
+                dtype = self.reading.dtype or (header.dtype if header else DTYPES[0])
+                has = "has none of the tiles" if header is None else "has nothing but black in the tiles"
                 warnings.warn(
-                    f"{name_of(mirror)} answers, but has none of the tiles that it was asked for; its voxels are taken "
-                    f"for {self.reading.dtype or DTYPES[0]} (dtype=… says otherwise) [{self.url}]",
+                    f"{name_of(mirror)} answers, but {has} that it was asked for; its voxels are taken for {dtype} "
+                    f"(dtype=… says otherwise) [{self.url}]",
                     MirrorWarning,
                     stacklevel=2,
                 )
-                return self.chosen(mirror, None)
+                return self.chosen(mirror, header)
         return None
 
     def settled(self, mirror: Mirror, header: TileHeader) -> Plan[Choice]:
@@ -287,7 +309,8 @@ class _Chooser(Prober):
 
     def said(self, chosen: Mirror | None = None) -> dict[Mirror, str]:
         """What is wrong with the mirrors that were asked, other than the one `chosen`."""
-        said = dict.fromkeys(self.empty, _NO_CANARY) | {m: _text(problem) for m, problem in self.problems.items()}
+        empty = {mirror: _BLACK if mirror in self.black else _NO_CANARY for mirror in self.empty}
+        said = empty | {m: _text(problem) for m, problem in self.problems.items()}
         return {mirror: text for mirror, text in said.items() if mirror != chosen}
 
     def warn_of_passed(self, mirror: Mirror) -> None:

@@ -112,6 +112,11 @@ class N5Voxels:
         return self.dataset.grid.chunk_shape
 
     @property
+    def in_parts(self) -> bool:
+        """Blocks come whole."""
+        return False
+
+    @property
     def attributes(self) -> Mapping[str, object]:
         """Where the voxels come from."""
         return {

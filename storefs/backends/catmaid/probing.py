@@ -1,7 +1,8 @@
 """Asking a mirror for one tile, to learn whether it works and what its voxels are.
 
 Asked for is the tile at the canary, where the stack's owner says there is data; or, where there is none, the one in the
-centre of the stack and then the one in the centre of its coarsest level.
+centre of the stack and then the one in the centre of its coarsest level. A black image is no proof of data: servers
+send it for whatever is missing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from storefs.errors import Refused, StorefsError
 from storefs.plan import At, Body, Call, Race, Reply
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.tile import Tile as TileImage
 from storefs_codecs.tile import TileHeader, tile_header
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Place:
 
 
 class Prober:
-    """Asks the mirrors of a stack; what is wrong with each is noted in `problems`."""
+    """Asks the mirrors of a stack; what is wrong with each is noted in `problems`, black images in `black`."""
 
     def __init__(self, info: StackInfo, url: str, reading: Reading) -> None:
         self.info = info
@@ -46,6 +48,7 @@ class Prober:
         self.reading = reading
         self.levels = levels_of(info)
         self.problems: dict[Mirror, StorefsError | str] = {}
+        self.black: dict[Mirror, TileHeader] = {}
 
     def fits(self, mirror: Mirror, header: TileHeader) -> bool:
         """Whether a tile is as big as the mirror says its tiles are."""
@@ -67,7 +70,7 @@ class Prober:
         return tile_request(mirror, self.info, tile, account=account, query=self.reading.flix_query)
 
     def probe(self, mirror: Mirror, place: Place, timeout: float) -> Plan[TileHeader | StorefsError | str | None]:
-        """What `mirror` has at `place`: a real image, nothing, or something that is wrong."""
+        """What `mirror` has at `place`: a real image, nothing or mere black, or something that is wrong."""
         ((answer, _),) = yield Race((self.request(mirror, place),), timeout)
         return self.judge(mirror, answer)
 
@@ -80,11 +83,15 @@ class Prober:
         try:
             data = tile_bytes(answer, tile_limit(mirror), self.url)
             header = None if data is None else tile_header(data)
+            suited = None if header is None else self.suited(mirror, header)
+            if data is None or not isinstance(suited, TileHeader) or not _is_black(data, suited, mirror):
+                return suited
         except StorefsError as error:
             return error
         except DecodeError as error:
             return f"it answers with something that is no image: {error}"
-        return None if header is None else self.suited(mirror, header)
+        self.black.setdefault(mirror, suited)
+        return None
 
     def suited(self, mirror: Mirror, header: TileHeader) -> TileHeader | str:
         """`header` as the stack has it, or what is wrong with such voxels."""
@@ -131,3 +138,11 @@ def tile_bytes(answer: object, limit: int, url: str) -> bytes | memoryview | Non
             raise answers.tile_failure(answer, url)
         return answer.data
     return None
+
+
+def _is_black(data: bytes | memoryview, header: TileHeader, mirror: Mirror) -> bool:
+    """Whether an image shows nothing at all; one that is broken may still stand among good ones."""
+    try:
+        return not TileImage((1, mirror.tile_height, mirror.tile_width), header.dtype).decode_chunk(data).any()
+    except DecodeError:
+        return False

@@ -18,10 +18,12 @@ from storefs.plan import Call, Race, Reply, Volume, VolumeBox
 
 if TYPE_CHECKING:
     from storefs.plan import Plan
+    from storefs_codecs.chunk_codec import Array
 
 Json = dict[str, Any]
 T = TypeVar("T")
 AT_ONCE = 32
+MAX_ANSWER_BYTES = 256 << 20
 
 
 def describe_server(address: Address, reading: Reading) -> Plan[Stacks]:
@@ -101,6 +103,11 @@ class Stacks:
         stack, own = self._stack(chunk)
         return (yield from stack.read(own))
 
+    def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
+        """As the stack reads it."""
+        stack, own = self._stack(chunk)
+        return stack.read_box(own, start, stop)
+
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """As the stack says."""
         stack, own = self._stack(chunk)
@@ -118,7 +125,7 @@ class Stacks:
 
 
 def _ask(call: Call, what: str, url: str, reading: Reading) -> Plan[Any]:
-    reply: Reply = yield call
+    reply: Reply = yield replace(call, limit=MAX_ANSWER_BYTES)
     return read_json(reply, what, url, with_token=reading.with_token)
 
 

@@ -61,11 +61,13 @@ class Space:
     ) -> Space:
         """The space of the stack that `info` describes: a server's answer, parsed or not. Raises MetadataError."""
         parsed = info if isinstance(info, StackInfo) else parse_stack_info(dict(info), url)
+        factors = {level.number: level.factor_xyz for level in levels_of(parsed)}
         return cls(
             resolution_xyz=parsed.resolution_xyz,
             translation_xyz=parsed.translation_xyz,
             orientation=parsed.orientation,
-            factors_xyz=tuple(level.factor_xyz for level in levels_of(parsed)),
+            # a level too small for a pixel may stand between others
+            factors_xyz=tuple(factors.get(number, (1, 1, 1)) for number in range(max(factors) + 1)),
             dimension_xyz=parsed.dimension_xyz,
             catpy_axes=catpy_axes,
         )

@@ -14,6 +14,7 @@ from storefs.backends.catmaid.attributes import stack_attributes
 from storefs.backends.catmaid.broken import shown_slice
 from storefs.backends.catmaid.info import Mirror, StackInfo
 from storefs.backends.catmaid.levels import Level, broken_at, levels_of
+from storefs.backends.catmaid.mended import read_mended
 from storefs.backends.catmaid.mirrors import (
     Choice,
     LevelView,
@@ -188,7 +189,9 @@ class StackBackend:
         if isinstance(view, StoredView):
             return (yield from view.stored(chunk.index))
         if view is not None:
-            return (yield from self._read_view(view, chunk))
+            voxels = yield from self._read_view(view, chunk.array, *self._span(chunk))
+            # turning axes is work for a thread
+            return None if voxels is None else partial(_plain_bytes, voxels)
         tile = self._tile(chunk)
         if tile is None:
             return None
@@ -196,6 +199,18 @@ class StackBackend:
         if isinstance(answer, Body) and answer.content_encoding:
             return partial(inflate, answer.data, answer.content_encoding, limit=tile_limit(self.mirror))
         return tile_bytes(answer, tile_limit(self.mirror), self.url)
+
+    def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
+        """Just the voxels from `start` to `stop` in the chunk, where another volume gives less than a chunk for less.
+
+        Raises TransportError, DecodeError.
+        """
+        view = self._view(chunk)
+        if view is None or not view.in_parts:
+            return None
+        origin = self._grids[chunk.array].origin(chunk.index)
+        low, high = (tuple(o + n for o, n in zip(origin, corner, strict=True)) for corner in (start, stop))
+        return self._read_part(view, chunk.array, low, high)
 
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether the mirror has the tile; never for a slice that is broken and filled."""
@@ -257,29 +272,23 @@ class StackBackend:
     def _view(self, chunk: ChunkId) -> LevelView | None:
         return None if self.views is None else self.views[self.levels[chunk.array].number]
 
-    def _read_view(self, view: LevelView, chunk: ChunkId) -> Plan[Stored | None]:
+    def _span(self, chunk: ChunkId) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Start and stop of a chunk in its array."""
         grid = self._grids[chunk.array]
         start = grid.origin(chunk.index)
-        stop = tuple(o + n for o, n in zip(start, grid.extent(chunk.index), strict=True))
-        first, last = start[-3], stop[-3]
-        shown = {depth: self._shown(chunk.array, depth) for depth in range(first, last)}
-        if all(depth is None for depth in shown.values()):
-            return None
-        fill = self.reading.fill_value
-        voxels: Array | None = yield from view.read(start, stop, fill)
-        other = {depth: z for depth, z in shown.items() if z != depth}
-        if not other:
-            # turning axes is work for a thread
-            return None if voxels is None else partial(_plain_bytes, voxels)
+        return start, tuple(o + n for o, n in zip(start, grid.extent(chunk.index), strict=True))
+
+    def _read_view(
+        self, view: LevelView, array: str, start: tuple[int, ...], stop: tuple[int, ...]
+    ) -> Plan[Array | None]:
+        return read_mended(view, start, stop, partial(self._shown, array), self.reading.fill_value)
+
+    def _read_part(self, view: LevelView, array: str, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array]:
+        voxels = yield from self._read_view(view, array, start, stop)
+        if voxels is not None:
+            return voxels
         shape = tuple(b - a for a, b in zip(start, stop, strict=True))
-        mended = np.full(shape, fill, view.dtype) if voxels is None else np.array(voxels, order="C")
-        for depth, z in other.items():
-            slab: Array | None = None
-            if z is not None:
-                low, high = (*start[:-3], z, *start[-2:]), (*stop[:-3], z + 1, *stop[-2:])
-                slab = yield from view.read(low, high, fill)
-            mended[..., depth - first : depth - first + 1, :, :] = fill if slab is None else slab
-        return mended.tobytes()
+        return np.full(shape, self.reading.fill_value, view.dtype)
 
 
 def _plain_bytes(voxels: Array) -> memoryview:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storefs.errors import MetadataError
+from storefs.errors import MetadataError, Unsupported
 from storefs.model import Encoding
 from storefs.plan import Volume, VolumeBox
 
@@ -100,13 +100,15 @@ def split_axes(template: str) -> tuple[str, Triple | None]:
 class View:
     """One level as seen in `node`, an array of the volume at `url`.
 
-    `first_xyz` is where in that array, along its own axes, the level's first voxel lies.
+    `first_xyz` is where in that array, along its own axes, the level's first voxel lies. `in_parts` says that less than
+    a chunk can be had for less.
     """
 
     url: str
     node: ArrayNode
     axes_xyz: Triple
     first_xyz: Triple
+    in_parts: bool = False
 
     @property
     def encoding(self) -> Encoding:
@@ -175,12 +177,15 @@ def find_views(
     hierarchy: Hierarchy = yield Volume(place.url)
     arrays = _arrays(hierarchy, place)
     views = {
-        level.number: View(place.url, arrays[level.number], place.axes_xyz, _first(arrays[level.number], place))
+        level.number: _view(place, arrays[level.number], in_parts=mirror.tile_source_type == DVID_BLOCKS)
         for level in levels
         if level.number in arrays
     }
     if not views:
         raise MetadataError("the volume has none of the stack's levels", url=place.url)
+    reason = next((view.node.unsupported for view in views.values() if view.node.unsupported), None)
+    if reason:
+        raise Unsupported(reason, url=place.url)
     return views
 
 
@@ -195,6 +200,6 @@ def _arrays(hierarchy: Hierarchy, place: Elsewhere) -> dict[int, ArrayNode]:
     return dict(enumerate(arrays))
 
 
-def _first(node: ArrayNode, place: Elsewhere) -> Triple:
+def _view(place: Elsewhere, node: ArrayNode, *, in_parts: bool) -> View:
     x, y, z = (-o if absolute else 0 for o, absolute in zip(node.voxel_offset_xyz, place.absolute, strict=True))
-    return x, y, z
+    return View(place.url, node, place.axes_xyz, (x, y, z), in_parts)

@@ -30,9 +30,7 @@ def chunk_name(scale: Scale, cell_xyz: tuple[int, int, int]) -> str:
     (x, y, z), (dx, dy, dz), (nx, ny, nz) = cell_xyz, scale.chunk_size_xyz, scale.size_xyz
     ox, oy, oz = scale.voxel_offset_xyz
     x, y, z = x * dx, y * dy, z * dz  # spelled out, as every chunk of a bulk read comes by here
-    return (
-        f"{ox + x}-{ox + min(x + dx, nx)}_{oy + y}-{oy + min(y + dy, ny)}_{oz + z}-{oz + min(z + dz, nz)}"
-    )
+    return f"{ox + x}-{ox + min(x + dx, nx)}_{oy + y}-{oy + min(y + dy, ny)}_{oz + z}-{oz + min(z + dz, nz)}"
 
 
 def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Plan[Stored | None]:

@@ -110,6 +110,8 @@ def test_pickles(info, levels):
     """A group without a server travels."""
     again = pickle.loads(pickle.dumps(storefs.catmaid.open_tiles(info)))
     np.testing.assert_array_equal(again["2"][:], levels[2])
+    stack = pickle.loads(pickle.dumps(storefs.catmaid.Stack(info)))
+    np.testing.assert_array_equal(stack.read([[0, 0, 0], [3, 4, 5]]), levels[0][:3, :4, :5])
 
 
 BOXES = [

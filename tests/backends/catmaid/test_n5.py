@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,12 @@ from storefs.backends.catmaid.n5 import find_datasets, parse_attributes
 from storefs.backends.catmaid.reading import Reading
 from storefs.errors import MetadataError, Unsupported
 from storefs.plan import At, Body, Race
+from storefs.testing import BackendContract
 from storefs_codecs import DecodeError
+from tests.backends.catmaid.emulator import CatmaidEmulator, Link, Mirror, Project, Stack
 from tests.backends.catmaid.stack_infos import mirror, stack_info
 from tests.backends.catmaid.tile_hosts import TileHost
+from tests.backends.dvid.faults import Fault
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "catmaid" / "tile_urls.json"
 FACTORS = ((1, 1, 1), (2, 2, 1), (4, 4, 2))
@@ -59,7 +63,12 @@ def write_dataset(
         target.write_bytes(head + body)
 
 
-def halves(finest: np.ndarray, turned: tuple[int, ...]) -> list[np.ndarray]:
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What lies below `folder`, by path."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def halves(finest: np.ndarray) -> list[np.ndarray]:
     """The levels of FACTORS of a stack (zyx)."""
     return [
         finest[::fz, ::fy, ::fx][: -(-finest.shape[0] // fz), : finest.shape[1] // fy, : finest.shape[2] // fx]
@@ -69,12 +78,41 @@ def halves(finest: np.ndarray, turned: tuple[int, ...]) -> list[np.ndarray]:
 
 def written(folder: Path, stack: np.ndarray, axes: tuple[int, int, int], blocks) -> list[np.ndarray]:
     """The levels of a stack (zyx), written as N5 datasets whose dimensions `axes` are the stack's x, y, z."""
-    levels = halves(stack, axes)
+    levels = halves(stack)
     # N5 dimension d lies along the stack's axis axes.index(d); C order begins with the last dimension
     order = [2 - axes.index(d) for d in (2, 1, 0)]
     for n, (level, block) in enumerate(zip(levels, blocks, strict=False)):
         write_dataset(folder / f"s{n}", level.transpose(order), block)
     return levels
+
+
+class TestBlocks(BackendContract):
+    """A stack of N5 blocks, clipped, one of them absent, keeps the contract of all backends."""
+
+    @pytest.fixture
+    def host(self, tmp_path) -> Iterator[TileHost]:
+        write_dataset(tmp_path / "s0", noise((14, 22, 27)).transpose(2, 0, 1), (8, 7, 6), leave_out=(1, 1, 1))
+        write_dataset(tmp_path / "s1", noise((14, 11, 13), seed=1).transpose(2, 0, 1), (5, 6, 7))
+        with TileHost(files_of(tmp_path)) as host:
+            yield host
+
+    @pytest.fixture
+    def url(self, host) -> Iterator[str]:
+        found = Mirror(f"{host.url}/%SCALE_DATASET%/2_0_1", 11)
+        stack = Stack(2, "a", (27, 22, 14), [found], factors=list(FACTORS[:2]))
+        with CatmaidEmulator(Project(1, "p", [Link(stack)])) as server:
+            yield f"catmaid://{server.url}/1/2"
+
+    @pytest.fixture
+    def expected(self):
+        finest = noise((14, 22, 27))
+        finest[7:14, 8:16, 6:12] = 0
+        return {"0": finest, "1": noise((14, 11, 13), seed=1)}
+
+    @pytest.fixture
+    def faulty_url(self, host, url):
+        host.faults.append(Fault(where=lambda asked: "attributes" not in asked.path, status=500, text="broken"))
+        return f"{url}?retries=0"
 
 
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
@@ -84,7 +122,7 @@ def test_every_order_of_axes(tmp_path, axes, where):
     stack = noise((14, 22, 27))
     levels = written(tmp_path, stack, axes, [(8, 7, 6), (5, 8, 4), (9, 3, 6)])
     spec = "_".join(map(str, axes))
-    with TileHost({str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}) as host:
+    with TileHost(files_of(tmp_path)) as host:
         base = f"file://{tmp_path}" if where == "files" else host.url
         info = stack_info(stack.shape, mirror(11, f"{base}/%SCALE_DATASET%/{spec}"), factors=FACTORS)
         group = storefs.catmaid.open_tiles(info)

@@ -16,11 +16,14 @@ from storefs.backends.catmaid.info import parse_stack_info
 from storefs.backends.catmaid.mirrors import MirrorWarning
 from storefs.backends.catmaid.views import volume_of
 from storefs.model import ChunkId
+from storefs.testing import BackendContract
+from tests.backends.catmaid.emulator import CatmaidEmulator, Link, Mirror, Project, Stack
 from tests.backends.catmaid.stack_infos import mirror, stack_info
 from tests.backends.catmaid.tile_hosts import TileHost
 from tests.backends.dvid.asking import Lab
 from tests.backends.dvid.emulator import DvidEmulator
-from tests.layers import voxels, write_layer
+from tests.backends.dvid.faults import Fault
+from tests.layers import Sharded, voxels, write_layer
 from tests.small_volume import volume as two_scales
 
 PAIRS = ("0_1", "0_2", "1_2")
@@ -100,6 +103,31 @@ def layer(tmp_path: Path):
 
 
 FACTORS = ((1, 1, 1), (2, 2, 2), (4, 4, 4))
+
+
+class TestTurnedPrecomputed(BackendContract):
+    """A stack that is a turned precomputed volume, clipped, lacking a chunk, keeps the contract of all backends."""
+
+    @pytest.fixture
+    def host(self, layer) -> Iterator[TileHost]:
+        with TileHost(dict(layer.files)) as host:
+            yield host
+
+    @pytest.fixture
+    def url(self, host) -> Iterator[str]:
+        found = Mirror(f"{host.url}/%SCALE_DATASET%/1_2_0", 14)
+        stack = Stack(2, "a", (36, 40, 50), [found], factors=list(FACTORS[:2]))
+        with CatmaidEmulator(Project(1, "p", [Link(stack)])) as server:
+            yield f"catmaid://{server.url}/1/2"
+
+    @pytest.fixture
+    def expected(self, layer):
+        return {str(n): array.transpose(2, 0, 1) for n, array in enumerate(layer.arrays)}
+
+    @pytest.fixture
+    def faulty_url(self, host, url):
+        host.faults.append(Fault(where=lambda asked: "info" not in asked.path, status=500, text="broken"))
+        return f"{url}?retries=0"
 
 
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
@@ -231,6 +259,36 @@ def test_a_volume_out_of_reach_is_skipped(layer, tmp_path):
     assert [m["in_use"] for m in group.attrs["storefs"]["mirrors"]] == [False, True]
 
 
+def test_a_volume_that_cannot_be_decoded_is_skipped(layer, tmp_path):
+    """A mirror whose encoding is not offered leaves the stack to the next."""
+    info = layer.info | {"scales": [scale | {"encoding": "zfp"} for scale in layer.info["scales"]]}
+    (tmp_path / "info").write_text(json.dumps(info))
+    first = mirror(14, f"file://{tmp_path}/%SCALE_DATASET%/0_1_2", title="first")
+    second = mirror(14, f"file://{layer.folder}/%SCALE_DATASET%/0_1_2", title="second", id=2, position=1)
+    with pytest.warns(MirrorWarning, match="first.*zfp"):
+        group = storefs.catmaid.open_tiles(stack_info((40, 36, 50), first, second))
+    np.testing.assert_array_equal(group["0"][:], layer.arrays[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "path"), [("uint8blk", 8, "tile"), ("keyvalue", 6, "raw/0_1"), ("imagetile", 6, "raw/0_1")]
+)
+def test_the_wrong_kind_of_instance(lab, made, kind, path):
+    """A base that names an instance of another kind is no volume, and no tiles come from it either."""
+    lab.make("thing", made)
+    base = f"{lab.server.url}/api/node/{lab.root}/thing/{path}/"
+    with pytest.raises(storefs.StorefsError):
+        storefs.catmaid.open_tiles(stack_info((4, 4, 4), mirror(kind, base)), retries=0)
+
+
+def test_an_instance_without_data(lab):
+    """A stack over an instance that holds nothing yet reads as the fill value."""
+    lab.make("empty", "uint8blk", BlockSize="16,16,16")
+    base = f"{lab.server.url}/api/node/{lab.root}/empty/raw/0_1/"
+    array = storefs.catmaid.open_tiles(stack_info((4, 5, 6), mirror(6, base)), fill_value=3)["0"]
+    assert (array[:] == 3).all()
+
+
 def test_an_unreadable_base_is_named(tmp_path):
     """Where no mirror is left, the error says what each base lacks."""
     with pytest.raises(storefs.StorefsError, match="order of axes"):
@@ -255,8 +313,6 @@ def test_tiles_where_the_address_is_no_instance(lab, gray):
 
 def test_a_server_names_no_local_files(layer):
     """What a server says leads to no files of this machine, also by way of a redirect."""
-    from tests.backends.catmaid.emulator import CatmaidEmulator, Link, Mirror, Project, Stack
-
     with TileHost({"info": json.dumps({"redirect": f"file://{layer.folder}"}).encode()}) as host:
         for base in (f"file://{layer.folder}", host.url):
             stack = Stack(2, "a", (50, 36, 40), [Mirror(f"{base}/%SCALE_DATASET%/0_1_2", 14)])
@@ -318,10 +374,61 @@ def test_kept_on_disk(layer, tmp_path):
     np.testing.assert_array_equal(again, first)
 
 
-def test_slices_of_blocks_are_asked_for_alone(lab, gray):
-    """Blocks of DVID come in one request for each chunk that is touched."""
+@pytest.mark.parametrize("broken", [{}, {"21": 1}])
+def test_blocks_come_together_and_slices_alone(lab, gray, broken):
+    """Blocks of DVID come in one request for each chunk, and a slice does not cost the whole of it."""
     base = f"{lab.server.url}/api/node/{lab.root}/gray/raw/0_1/"
-    array = storefs.catmaid.open_tiles(stack_info((48, 64, 60), mirror(6, base)))["0"]
+    info = stack_info((48, 64, 60), mirror(6, base), broken_slices=broken)
+    array = storefs.catmaid.open_tiles(info)["0"]
+    expected = gray[:48, :64, :60].copy()
+    expected[[int(z) for z in broken]] = 0
     before = len(lab.server.record.requests)
-    np.testing.assert_array_equal(array[:], gray[:48, :64, :60])
+    np.testing.assert_array_equal(array[:], expected)
     assert len(lab.server.record.requests) - before == 1
+    for z in (3, 20, 21, 40):
+        np.testing.assert_array_equal(array[z], expected[z])
+    np.testing.assert_array_equal(array[18:24, 40:50, 3], expected[18:24, 40:50, 3])
+    asked = [seen.path.split("/", 5)[5] for seen in lab.server.record.requests[before + 1 :]]
+    assert [path for path in asked if path.startswith("raw")]
+    sizes = [np.prod([int(n) for n in path.split("/")[-2].split("_")]) for path in asked]
+    assert max(sizes) <= 16 * 64 * 64
+
+
+def test_a_group_of_stacks(lab, gray):
+    """Below the address of a project the same stack reads the same, in parts too."""
+    base = f"{lab.server.url}/api/node/{lab.root}/gray/raw/0_1/"
+    stack = Stack(2, "a", (60, 64, 48), [Mirror(base, 6)])
+    with CatmaidEmulator(Project(1, "p", [Link(stack)])) as server:
+        array = storefs.open(f"catmaid://{server.url}/1")["2/0"]
+        np.testing.assert_array_equal(array[:], gray[:48, :64, :60])
+        np.testing.assert_array_equal(array[20, 40:], gray[20, 40:64, :60])
+
+
+@pytest.mark.parametrize("where", ["files", "http"])
+def test_encoded_volumes(tmp_path, where):
+    """Encoded chunks are decoded on their way, clipped ones too, in whatever order of axes."""
+    made = two_scales((20, 18, 25), dtype="uint16", encoding="png").write(tmp_path)
+    with TileHost(dict(made.files)) as host:
+        base = f"file://{tmp_path}" if where == "files" else host.url
+        group = storefs.catmaid.open_tiles(
+            stack_info((25, 18, 20), mirror(14, f"{base}/%SCALE_DATASET%/2_1_0"), factors=FACTORS)
+        )
+        for name in ("0", "1"):
+            shape = group[name].shape
+            padded = np.pad(made.arrays[int(name)].T, [(0, n) for n in shape])
+            np.testing.assert_array_equal(group[name][:], padded[tuple(map(slice, shape))])
+            assert group[name].dtype == np.uint16
+
+
+@pytest.mark.parametrize("where", ["files", "http"])
+def test_sharded_volumes(tmp_path, where):
+    """Shards are found through their indexes."""
+    noise = voxels((30, 20, 10), "uint64")
+    write_layer(tmp_path, noise, (8, 8, 8), offset=(5, 6, 7), sharded=Sharded(data_gzip=True))
+    files = {str(f.relative_to(tmp_path)): f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    with TileHost(files) as host:
+        base = f"file://{tmp_path}" if where == "files" else host.url
+        info = stack_info((10, 20, 30), mirror(14, f"{base}/%SCALE_DATASET%/0_1_2"))
+        array = storefs.catmaid.open_tiles(info)["0"]
+        assert array.dtype == np.uint64
+        np.testing.assert_array_equal(array[:], noise)
