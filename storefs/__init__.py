@@ -1,4 +1,4 @@
-"""Connectomics volumes as zarr, in place: Neuroglancer precomputed and DVID."""
+"""Connectomics volumes as zarr, in place: Neuroglancer precomputed, DVID and CATMAID."""
 
 from __future__ import annotations
 

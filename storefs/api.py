@@ -22,7 +22,8 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
     """The volume at `url` as a read-only zarr store; no I/O until it is asked for something.
 
     `url` is `precomputed://` and an address (gs, s3, http, https, file, memory or a path), Neuroglancer's
-    `address|neuroglancer-precomputed:`, or `dvid://host/uuid/instance`, where parts may be left out from the right.
+    `address|neuroglancer-precomputed:`, `dvid://host/uuid/instance` or `catmaid://https://host/project/stack`, where
+    parts may be left out from the right.
 
     Options
     -------
@@ -40,6 +41,8 @@ def open_store(url: str, **options: Any) -> VirtualStore:  # noqa: ANN401  # che
         "fill" (default) reads an absent chunk as zeros; "error" raises MissingChunk.
     user, app, token, admin_token, supervoxels, roi, throttle, chunk_shape, retry_timeout, warning_interval
         Of DVID; see the README. `chunk_shape` is x, y, z.
+    token, mirror, channels, broken and more
+        Of CATMAID; see the README.
     anonymous, profile, region, endpoint_url, headers, timeout, retries, forbidden, target_options
         How to reach the source; see `storefs.transport.options.TransportOptions`.
     memory_cache

@@ -158,3 +158,11 @@ class Transport(Protocol):
 
     def connect(self, url: str) -> Transport:
         """The transport of another volume with the same options; `url` absolute or relative to this one's."""
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A transport that keeps some of what it was answered in memory."""
+
+    def clear(self) -> None:
+        """Forget it."""

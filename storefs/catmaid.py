@@ -95,8 +95,8 @@ class Stack:
         With `out`, an array of the right shape, voxels are written there and `out` is given back. `progress` is
         that of `storefs.open`: a function of bytes done and to do, or True.
 
-        Raises ValueError for what is no box and an `out` of another shape, IndexError for a level that is not there,
-        and what reading an array raises.
+        Raises ValueError for what is no box and an `out` of another shape or of a dtype that cannot hold the voxels,
+        IndexError for a level that is not there, and what reading an array raises.
         """
         shown, teller = self._array(level), progress_of(progress)
         start, stop = (tuple(map(int, corner)) for corner in self.space.box(roi, space, level, order))
@@ -112,6 +112,9 @@ class Stack:
             if np.shape(out) != expected:
                 axes = "c" * len(shown.channels) + order
                 raise ValueError(f"out must be of shape {expected} ({axes}), got {np.shape(out)}")
+            dtype = getattr(out, "dtype", shown.array.dtype)
+            if not np.can_cast(shown.array.dtype, dtype, "safe"):
+                raise ValueError(f"out must be able to hold {shown.array.dtype}, got an array of {dtype}")
             target = _turned(out, order) if isinstance(out, np.ndarray) else target
         shown.read(start, stop, target, teller)
         if out is None:

@@ -15,10 +15,10 @@ from storefs.backend import Place, SupportsBatch
 from storefs.engine import open_reader
 from storefs.errors import NotCached, StorefsError
 from storefs.fetching import Fetching
-from storefs.kept import holds
+from storefs.kept import boxed_chunks, bytes_received, holds
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
-from storefs.plan import At, Call, Get, Once, Race, Reply, Request, drive
+from storefs.plan import At, Call, Get, Once, Race, Reply, Request, VolumeBox, drive
 from storefs.source import Source
 from storefs.spans import spans
 from storefs.touched import Touched
@@ -113,6 +113,7 @@ def plan(
         batches = _batches(opened, chunks)
         if batches is None:
             requests = _driven(source, opened, chunks, found)
+            fetched = fetched if requests else 0  # slices that are filled, not asked for
         elif exact:
             share = 0 if reader.local else found.voxels * itemsize // reader.width
             requests, fetched = _looked_up(source, opened, batches, share)
@@ -142,7 +143,7 @@ def _batches(volume: Opened, chunks: Sequence[ChunkId]) -> list[list[ChunkId]] |
 
 
 def _guessed_bytes(source: Source, node: ArrayNode, count: int, decoded: int) -> int:
-    received, chunks = source.tally["bytes_received"], source.tally["chunks_decoded"]
+    received, chunks = bytes_received(source), source.tally["chunks_decoded"]
     if chunks >= _ENOUGH and received:
         return round(count * received / chunks)
     return round(decoded * _TYPICAL_SHARE.get(node.encoding.name, 1.0))
@@ -179,6 +180,10 @@ def _requests(source: Source, volume: Opened, chunk: ChunkId) -> Iterator[Reques
         match request:
             case Once():
                 raise NotCached("not known without asking", url=source.url)
+            case VolumeBox():
+                other, theirs = boxed_chunks(source, request)
+                for one in theirs:
+                    asked.extend(_requests(other, other.open(), one))
             case Get() | At():
                 asked.append(request)
             case Race(requests):

@@ -6,11 +6,9 @@ in it alone.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -29,12 +27,13 @@ from storefs.plan import Body, Get, Plan
 from storefs.source import Source
 from storefs.spans import Span, span_length, spans
 from storefs.window import Piece, Scattered, Window, lie
-from storefs.workers import Job, Task, cores, pool
+from storefs.workers import Job, Task, pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 
 CONCURRENCY = 32
-BYTES_IN_FLIGHT = 96 << 20
+# as much again may be taken by what is being decoded, and unpacked before
+BYTES_IN_FLIGHT = 64 << 20
 
 
 class Reader:
@@ -49,8 +48,6 @@ class Reader:
         self.local: bool = getattr(volume.transport, "local", False)
         self.chunk_bytes = math.prod(node.chunk_shape) * self.dtype.itemsize
         self.width = max(1, min(_concurrency(volume), BYTES_IN_FLIGHT // self.chunk_bytes))
-        # as many threads as fetch would trample on each other's caches
-        self.crowded = self.width > cores() + 2
         backend = None if node.unsupported else volume.backend
         self.plain = self._plain_backend()
         self.batch = backend if isinstance(backend, SupportsBatch) else None
@@ -166,7 +163,6 @@ class _Read:
         self.job: Job | None = None
         # files are read as quickly in small pieces
         self.share = 0 if reader.local or reader.batch is None else span_length(out.nbytes // reader.width)
-        self.decoding: AbstractContextManager[Any] = _FREE
 
     def run(self) -> None:
         """Read everything. Raises the first failure."""
@@ -187,8 +183,6 @@ class _Read:
         if self.share:
             width = max(1, min(width, BYTES_IN_FLIGHT // self.share))
         self.job = Job(width, take_part=self.reader.local)
-        if self.reader.crowded:
-            self.decoding = pool().decoding
         with stoppable(self.job):
             self.job.run(self._tasks())
 
@@ -303,12 +297,11 @@ class _Read:
 
     def _decode(self, wanted: _Wanted, stored: Stored) -> None:
         _, piece, chunk = wanted
-        with self.decoding:
-            if piece.whole:
-                voxels = self.reader.decode(chunk, stored, self.out[piece.target])
-            else:
-                voxels = self.reader.decode(chunk, stored)
-                self._put(wanted, voxels)
+        if piece.whole:
+            voxels = self.reader.decode(chunk, stored, self.out[piece.target])
+        else:
+            voxels = self.reader.decode(chunk, stored)
+            self._put(wanted, voxels)
         self.source.tally.add(chunks_decoded=1)
         if self.decoded is not None:  # what is kept becomes read only
             self.decoded.put(chunk, voxels.copy() if piece.whole else voxels)
@@ -345,6 +338,3 @@ def _get(span: Span[Any]) -> Plan[Body | None]:
     parts = tuple((place.start, place.stop) for place, _ in span.members)
     body: Body | None = yield Get(span.path, span.start, span.stop, parts=parts)
     return body
-
-
-_FREE = contextlib.nullcontext()

@@ -4,6 +4,7 @@
     ├── UrlError(ValueError)        the address or an option cannot be read
     ├── MetadataError(ValueError)   the source's description makes no sense
     │   └── Unsupported(NotImplementedError)   understood, not offered
+    │       └── Changing                       cannot be kept with cache=, as it may change
     └── TransportError(OSError)
         ├── TimedOut(TimeoutError)
         ├── Refused(PermissionError)          401, 403: says which credentials were tried
@@ -62,6 +63,10 @@ class MetadataError(StorefsError, ValueError):
 
 class Unsupported(MetadataError, NotImplementedError):
     """Understood, not offered: names the thing and what is offered."""
+
+
+class Changing(Unsupported):
+    """The volume may change at any time, so that a cache on disk would show what was; says why."""
 
 
 class TransportError(StorefsError, OSError):

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
+from storefs.backend import Forgetful
 from storefs.chunk_cache import ChunkCache
 from storefs.errors import NotCached, StorefsError
 from storefs.fetching import Fetching
 from storefs.model import ChunkId
 from storefs.once import OnceCache
-from storefs.plan import Once, Request, drive
+from storefs.plan import Once, Request, VolumeBox, drive
 from storefs.source import Source
-from storefs.tally import CacheStatistics, Statistics, cache_statistics
+from storefs.tally import CACHE_COUNTS, CacheStatistics, Statistics, added, cache_statistics
 from storefs_codecs.errors import DecodeError
+
+
+@runtime_checkable
+class LeadsOn(Protocol):
+    """A transport that reads volumes of other formats as well."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Those that have been opened."""
+
+    def chunks(self, box: VolumeBox) -> tuple[Source, list[ChunkId]]:
+        """The volume that holds `box`, and which of its chunks the box touches."""
 
 
 def statistics(source: Source) -> Statistics:
     """What reading has taken so far, in this process, and how the caches have served."""
-    disk, memory, tally = source.transport.disk, source.decoded, source.tally
+    disk, memory, every = source.transport.disk, source.decoded, list(_with_others(source))
+    asked = added((one.tally for one in every), "requests", "bytes_received")
     on_disk: CacheStatistics | None = None
     if disk is not None:
         entries, nbytes = disk.usage()
-        on_disk = cache_statistics(source.disk_tally, entries=entries, nbytes=nbytes, max_bytes=disk.max_bytes)
+        served = added((one.disk_tally for one in every), *CACHE_COUNTS)
+        on_disk = cache_statistics(served, entries=entries, nbytes=nbytes, max_bytes=disk.max_bytes)
     return Statistics(
-        requests=tally["requests"],
-        bytes_received=tally["bytes_received"],
-        chunks_decoded=tally["chunks_decoded"],
-        chunks_absent=tally["chunks_absent"],
+        requests=asked["requests"],
+        bytes_received=asked["bytes_received"],
+        chunks_decoded=source.tally["chunks_decoded"],
+        chunks_absent=source.tally["chunks_absent"],
         indexes=_in_memory(source.indexes),
         memory_cache=None if memory is None else _in_memory(memory),
         disk_cache=on_disk,
@@ -35,10 +51,16 @@ def statistics(source: Source) -> Statistics:
 
 
 def clear(source: Source, array: str = "") -> None:
-    """Forget all that is kept of the volume, or of one array or group: in memory and on disk."""
+    """Forget all that is kept of the volume, or of one array or group: in memory and on disk.
+
+    Volumes of other formats, in which its voxels lie, are forgotten as a whole.
+    """
     if source.decoded is not None:
         source.decoded.clear(lambda chunk: not array or chunk.array == array or chunk.array.startswith(f"{array}/"))
     source.indexes.clear()
+    _clear_transport(source)
+    for other in _others(source):
+        clear(other)
     disk = source.transport.disk
     if disk is not None:
         disk.clear(source.open().transport.url, array)
@@ -53,7 +75,36 @@ def forget(source: Source, chunk: ChunkId) -> None:
     """Forget what is kept of one chunk, in memory and on disk; indexes that others share stay."""
     if source.decoded is not None:
         source.decoded.clear(lambda other: other == chunk)
+    _clear_transport(source)
     _on_disk(source, chunk, forget=True)
+
+
+def bytes_received(source: Source) -> int:
+    """What reading has brought so far, from volumes of other formats as well."""
+    return sum(one.tally["bytes_received"] for one in _with_others(source))
+
+
+def boxed_chunks(source: Source, box: VolumeBox) -> tuple[Source, list[ChunkId]]:
+    """The volume of another format that holds `box`, and its chunks there; none where nothing leads on."""
+    inner = source.transport.inner
+    return inner.chunks(box) if isinstance(inner, LeadsOn) else (source, [])
+
+
+def _others(source: Source) -> tuple[Source, ...]:
+    """The volumes of other formats that this one has led to."""
+    inner = source.transport.inner
+    return inner.sources if isinstance(inner, LeadsOn) else ()
+
+
+def _with_others(source: Source) -> Iterator[Source]:
+    yield source
+    for other in _others(source):
+        yield from _with_others(other)
+
+
+def _clear_transport(source: Source) -> None:
+    if isinstance(source.transport.inner, Forgetful):
+        source.transport.inner.clear()
 
 
 def _on_disk(source: Source, chunk: ChunkId, *, forget: bool) -> bool:
@@ -74,6 +125,11 @@ def _on_disk(source: Source, chunk: ChunkId, *, forget: bool) -> bool:
 
     def look(request: Request) -> Any:  # noqa: ANN401  # answers differ by request
         nonlocal found
+        if isinstance(request, VolumeBox):
+            other, chunks = boxed_chunks(source, request)
+            kept = [_on_disk(other, theirs, forget=forget) for theirs in chunks]
+            found = found or any(kept)
+            return None
         if isinstance(request, Once):
             return recall(request)
         found = found or transport.holds(request)

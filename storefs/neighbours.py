@@ -16,7 +16,7 @@ import fsspec
 import numcodecs
 import numpy as np
 
-from storefs.backend import SupportsRegion, Transport
+from storefs.backend import Forgetful, SupportsRegion, Transport
 from storefs.errors import MetadataError, Unsupported, UrlError
 from storefs.filesystem import VirtualFileSystem
 from storefs.grid import Grid
@@ -76,6 +76,23 @@ class Neighbours:
                 return await self._read_async(request)
         return await self.transport.fetch_async(request)
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The volumes that have been opened."""
+        with self._lock:
+            return tuple(self._sources.values())
+
+    def clear(self) -> None:
+        """Forget the images and chunks that are kept here; not what the other volumes keep."""
+        self._chunks.clear()
+        if isinstance(self.transport, Forgetful):
+            self.transport.clear()
+
+    def chunks(self, box: VolumeBox) -> tuple[Source, list[ChunkId]]:
+        """The volume that holds `box`, and which of its chunks the box touches. Raises StorefsError."""
+        source = self.source(box.url)
+        return source, [piece.chunk for piece in _pieces(_array(source.open().backend.hierarchy, box), box)]
+
     def source(self, url: str) -> Source:
         """The Source of the volume at `url`. Raises UrlError for what is no address of one; no I/O."""
         with self._lock:
@@ -112,7 +129,12 @@ class Neighbours:
         volume = await source.opened()
         node = _array(volume.backend.hierarchy, box)
         pieces = _pieces(node, box)
-        found = await asyncio.gather(*(self._voxels_async(source, volume, piece) for piece in pieces))
+        tasks = [asyncio.create_task(self._voxels_async(source, volume, piece)) for piece in pieces]
+        try:
+            found = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # the rest of a read that failed is of no use
+                task.cancel()
         return _assembled(node, box, pieces, list(found))
 
     def _voxels(self, source: Source, volume: Opened, piece: _Piece) -> Array | None:

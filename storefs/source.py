@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from storefs.backend import Opener, Payload, Stored, SupportsRegion, Transport, Volatile
 from storefs.chunk_cache import ChunkCache
-from storefs.errors import MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
+from storefs.errors import Changing, MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
 from storefs.face import pad, show, show_absent, shows_absent
 from storefs.fetching import Fetching
 from storefs.listing import batches, chunk_keys_under, documents_under, names_below
@@ -119,7 +119,7 @@ class Source:
     def _settled(self, volume: Opened) -> Opened:
         reason = volume.backend.changes if isinstance(volume.backend, Volatile) else None
         if reason and self.keeping.cache is not None:
-            raise Unsupported(f"{reason}, so they cannot be kept: leave out cache=", url=self.url)
+            raise Changing(f"{reason}, so they cannot be kept: leave out cache=", url=self.url)
         if isinstance(volume.transport, Fetching):
             volume.transport = volume.transport.settled()
         return volume

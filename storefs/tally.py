@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+CACHE_COUNTS = ("hits", "misses", "bytes_read", "bytes_written")
 
 
 class Tally:
@@ -38,6 +41,14 @@ class Tally:
         self._reset()
 
 
+def added(tallies: Iterable[Tally], *names: str) -> Tally:
+    """The sums of what several tallies count under `names`."""
+    total = Tally()
+    for tally in tallies:
+        total.add(**{name: tally[name] for name in names})
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStatistics:
     """How a cache has served: in this process, since the volume was opened. `entries` and `nbytes` are held now.
@@ -59,7 +70,8 @@ class Statistics:
     """What reading a volume has taken: in this process, since it was opened.
 
     `requests` are those asked for, of which neighbouring ones may have been sent as one, and which a busy server may
-    have had to be asked again; `bytes_received` are what came back. A cache that is off is None.
+    have had to be asked again; `bytes_received` are what came back. Both count volumes of other formats in which voxels
+    lie. A cache that is off is None.
     """
 
     requests: int
@@ -73,6 +85,5 @@ class Statistics:
 
 def cache_statistics(tally: Tally, *, entries: int, nbytes: int, max_bytes: int) -> CacheStatistics:
     """The counts of a cache, and what it holds."""
-    names = ("hits", "misses", "bytes_read", "bytes_written")
-    hits, misses, bytes_read, bytes_written = (tally[name] for name in names)
+    hits, misses, bytes_read, bytes_written = (tally[name] for name in CACHE_COUNTS)
     return CacheStatistics(hits, misses, bytes_read, bytes_written, entries, nbytes, max_bytes)

@@ -20,7 +20,7 @@ from typing import Any
 Task = Callable[[], Any]
 
 MOST_THREADS = 128
-MOST_SCRATCH = 4 << 20
+MOST_SCRATCH = 1 << 20
 # how often a waiting thread looks up, where signals do not wake it
 _LOOK_UP = 0.5
 # threads that come back from native code while the interpreter goes down can bring the process down
@@ -36,11 +36,11 @@ class Pool:
     """Threads that wait for work, as many as were ever needed at once."""
 
     def __init__(self) -> None:
-        self.decoding = threading.Semaphore(cores())
         self._own = threading.local()
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], Task | None]] = SimpleQueue()
         self._threads = self._idle = 0
+        self._pid = os.getpid()
         atexit.register(self._settle)
 
     def start(self, work: Callable[[], Task | None]) -> None:
@@ -72,7 +72,7 @@ class Pool:
 
     def _settle(self) -> None:
         until = time.monotonic() + _SETTLE
-        while self._idle < self._threads and time.monotonic() < until:
+        while self._pid == os.getpid() and self._idle < self._threads and time.monotonic() < until:
             time.sleep(0.01)
 
 

@@ -20,11 +20,14 @@ import pytest
 from rich.console import Console
 
 import storefs.dvid
+from storefs.backends.catmaid.url import OPTIONS as CATMAID_OPTIONS
 from storefs.backends.dvid.url import OPTIONS as DVID_OPTIONS
 from storefs.backends.precomputed.url import OPTIONS
 from storefs.cli import main
 from storefs.demo import run_demo
 from storefs.options import COMMON
+from tests.backends.catmaid.scene import scene
+from tests.backends.catmaid.specimen import tissue
 from tests.backends.dvid.asking import Asker
 from tests.backends.dvid.emulator import ADMIN_TOKEN, DvidEmulator
 
@@ -40,6 +43,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<excuse>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 DVID_HOST, DVID_ROOT = "https://dvid.example.org", "a1b2" + 28 * "0"  # of the documents
+CATMAID_HOST = "https://catmaid.example.org"
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -123,6 +127,15 @@ def dvid() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture
+def catmaid() -> Iterator[str]:
+    """Address of a server with the stack that the documents speak of: project 1, stack 2, 4 x 4 x 40 nm."""
+    with scene() as em:
+        shown = em.stack(tissue((20, 400, 500)), [(1, 1, 1), (2, 2, 1)])
+        assert shown.url.endswith("/1/2")
+        yield em.server.url
+
+
 def test_the_demo_is_quick_and_checks_itself(demo):
     """The demo takes well under 20 s of processor time and ends with what to try next."""
     assert demo.seconds < 20
@@ -132,20 +145,21 @@ def test_the_demo_is_quick_and_checks_itself(demo):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_blocks_run_and_print_what_is_shown(document, demo, dvid, monkeypatch):
-    """Every block of the document that is not excused works as shown; DVID's host is an emulated server."""
+def test_blocks_run_and_print_what_is_shown(document, demo, dvid, catmaid, monkeypatch):
+    """Every block of the document that is not excused works as shown; DVID's and CATMAID's hosts are emulated."""
     monkeypatch.chdir(demo.folder)
     names: dict[str, object] = {"__name__": "__document__"}
     for block in blocks_of(document.read_text(encoding="utf-8")):
         if block.excuse or block.language not in ("python", "console"):
             continue
         where = f"{document.relative_to(ROOT)}:{block.line}"
+        body = block.body.replace(DVID_HOST, dvid).replace(CATMAID_HOST, catmaid)
         if block.language == "console":
-            shown, printed = run_console(block.body.replace(DVID_HOST, dvid))
+            shown, printed = run_console(body)
         else:
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
-                exec(compile(block.body.replace(DVID_HOST, dvid), where, "exec"), names)  # the document's own code
+                exec(compile(body, where, "exec"), names)  # the document's own code
             shown, printed = block.output, output.getvalue()
         if shown is not None:
             assert same(shown, printed), f"{where} prints\n{printed}"
@@ -187,6 +201,7 @@ def test_every_option_is_in_the_readme():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert named_in_table(text, "| Option | Values") == COMMON.keys() | OPTIONS.keys()
     assert named_in_table(text, "| DVID option |") == DVID_OPTIONS.keys()
+    assert named_in_table(text, "| CATMAID option |") == CATMAID_OPTIONS.keys()
 
 
 def named_in_table(text: str, head: str) -> set[str]:

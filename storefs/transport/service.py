@@ -158,7 +158,7 @@ class _Busy:
             self._warned = now
             _LOG.warning("%s is busy, still trying after %.0f s", self._server, now - self._started)
         self._delay = min(LONGEST_DELAY, 2 * self._delay)
-        return self._delay * random.uniform(0.25, 0.5)  # noqa: S311  # no secret
+        return self._delay * random.SystemRandom().uniform(0.25, 0.5)
 
 
 def _body(

@@ -71,6 +71,11 @@ class Sites:
         """Services do not redirect volumes. Raises UrlError."""
         raise UrlError(f"cannot go on to {url}", url=self.url)
 
+    def clear(self) -> None:
+        """Forget the images that are kept."""
+        if self._cache is not None:
+            self._cache.clear()
+
     def fetch(self, request: Request) -> Any:  # noqa: ANN401  # answers differ by request
         """The answer, fetched in this thread. Raises Refused, TimedOut, ServerFault, TransportError."""
         match request:

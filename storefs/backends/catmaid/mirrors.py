@@ -1,7 +1,7 @@
 """Which mirror of a stack is read: the first that has a real image where the stack should have one.
 
-The canary is where the stack's owner says there is data. Where no mirror has a tile there, or one has a black image, the
-centre of the stack and then its coarsest level tell.
+The canary is where the stack's owner says there is data. Where no mirror has a tile there, or one has a black image,
+the centre of the stack and then its coarsest level tell.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from storefs.backends.catmaid.tile_sources import (
 )
 from storefs.backends.catmaid.url import DTYPES
 from storefs.backends.catmaid.views import BY_BROWSER, BY_SERVER, DVID_BLOCKS, DVID_TILES, find_views
-from storefs.errors import MetadataError, StorefsError, TransportError, Unsupported
+from storefs.errors import Changing, MetadataError, StorefsError, TransportError, Unsupported
 from storefs.model import Encoding
 from storefs.plan import Race
 from storefs_codecs.tile import TileHeader
@@ -63,6 +63,10 @@ class LevelView(Protocol):
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Voxels along z, y, x, or c, z, y, x."""
+
+    @property
+    def size_zyx(self) -> tuple[int, ...]:
+        """Voxels that the volume has along the stack's z, y, x."""
 
     @property
     def in_parts(self) -> bool:
@@ -217,6 +221,7 @@ class _Chooser(Prober):
             views = yield from self.views(mirror)
             if views is not None:
                 self.warn_of_passed(mirror)
+                self.warn_of_sizes(mirror, views)
                 return Choice(mirror, views[min(views)].dtype, None, views, self.said(mirror))
             if mirror in self.problems or self.rejects(mirror):
                 continue
@@ -254,11 +259,13 @@ class _Chooser(Prober):
         if find is None:
             return None
         try:
-            return (yield from find(mirror, self.info, self.levels, self.reading))
+            views = yield from find(mirror, self.info, self.levels, self.reading)
         except StorefsError as error:
-            if no_tiles(mirror, self.info.orientation):
+            # as tiles it may do; but tiles of what changes would be kept as well
+            if isinstance(error, Changing) or no_tiles(mirror, self.info.orientation):
                 self.problems[mirror] = error
-            return None  # as tiles it may do
+            return None
+        return views
 
     def elsewhere(self) -> Plan[Choice | None]:
         """The first mirror with a real image in another place; without one, the first that at least answers."""
@@ -322,6 +329,23 @@ class _Chooser(Prober):
             if other in said:
                 message = f"{name_of(other)} is skipped: {said[other]} [{self.url}]"
                 warnings.warn(message, MirrorWarning, stacklevel=2)
+
+    def warn_of_sizes(self, mirror: Mirror, views: Views) -> None:
+        """Warn of levels that the volume made by other factors than the stack's: its voxels lie elsewhere."""
+        if mirror.tile_source_type == DVID_TILES:
+            return  # padded to whole tiles
+        factors = {level.number: level.factor_xyz[::-1] for level in self.levels}
+        finest = min(views)
+        for number, view in views.items():
+            ratios = zip(view.size_zyx, views[finest].size_zyx, factors[number], factors[finest], strict=True)
+            if any(abs(n - whole * first / factor) > 1 for n, whole, factor, first in ratios):
+                warnings.warn(
+                    f"{name_of(mirror)}: level {number} of the volume has {view.size_zyx} voxels (z, y, x) and level "
+                    f"{finest} {views[finest].size_zyx}, which does not fit the stack's factors {factors[number]}: the "
+                    f"level is not where it should be, and filled where the volume ends [{self.url}]",
+                    MirrorWarning,
+                    stacklevel=2,
+                )
 
     def failure(self) -> StorefsError:
         """The error that names every mirror and its fault, of their common kind."""

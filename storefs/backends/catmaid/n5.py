@@ -112,6 +112,11 @@ class N5Voxels:
         return self.dataset.grid.chunk_shape
 
     @property
+    def size_zyx(self) -> tuple[int, ...]:
+        """The dataset's."""
+        return self.dataset.grid.shape
+
+    @property
     def in_parts(self) -> bool:
         """Blocks come whole."""
         return False

@@ -132,6 +132,12 @@ class View:
         return (*self.channels, z, y, x)
 
     @property
+    def size_zyx(self) -> tuple[int, ...]:
+        """The array's, along the stack's axes."""
+        x, y, z = (self.node.shape[-1 - axis] for axis in self.axes_xyz)
+        return z, y, x
+
+    @property
     def attributes(self) -> Mapping[str, object]:
         """Where the voxels come from."""
         return {

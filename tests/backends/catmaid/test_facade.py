@@ -196,6 +196,13 @@ def test_into_an_array(info, levels):
         stack.read(roi, "scaled", 1, out=np.empty((4, 20, 94), np.uint8))
 
 
+@pytest.mark.parametrize("dtype", ["int8", "bool"])
+def test_into_an_array_too_small_for_the_voxels(info, dtype):
+    """An `out` whose dtype cannot hold every voxel is an error: nothing is wrapped or cut off."""
+    with pytest.raises(ValueError, match=f"out must be able to hold uint8, got an array of {dtype}"):
+        storefs.catmaid.Stack(info).read([[0, 0, 0], [1, 4, 4]], out=np.empty((1, 4, 4), dtype))
+
+
 def test_into_a_zarr_array(info, levels, tmp_path):
     """Whatever takes slices can be `out`."""
     import zarr

@@ -314,3 +314,14 @@ def test_it_can_be_chosen(tmp_path, choice):
     found = mirror(11, f"file://{tmp_path}/%SCALE_DATASET%/0_1_2", title="n5", id=4)
     array = storefs.catmaid.open_tiles(stack_info(stack.shape, found), mirror=choice)["0"]
     np.testing.assert_array_equal(array[:], stack)
+
+
+def test_factors_that_are_not_the_dataset_s(tmp_path):
+    """Where datasets are smaller along z than the stack's factors say, a warning tells that levels do not fit."""
+    finest = noise((16, 32, 32))
+    for number, voxels in enumerate((finest, finest[::2, ::2, ::2])):
+        write_dataset(tmp_path / "a.n5" / f"s{number}", voxels, (16, 16, 4))
+    info = stack_info(finest.shape, mirror(11, f"file://{tmp_path}/a.n5/%SCALE_DATASET%/0_1_2"), factors=FACTORS[:2])
+    with pytest.warns(MirrorWarning, match=r"level 1 of the volume has \(8, 16, 16\) voxels"):
+        group = storefs.catmaid.open_tiles(info)
+    np.testing.assert_array_equal(group["0"][:], finest)

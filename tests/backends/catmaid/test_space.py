@@ -15,9 +15,6 @@ from storefs.errors import MetadataError
 # check values of CATMAID's own tests: stack point (4, 5, 6)
 CHECKED = {0: (1.4, 4.5, 15.0), 1: (1.4, 14.0, 5.5), 2: (13.0, 4.5, 3.4)}
 
-# retries of other tests' reads draw their pauses in the background
-pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
-
 number = st.integers(-(10**12), 10**12).map(lambda n: n / 1000)
 step = st.integers(1, 10**7).map(lambda n: n / 1000)
 triples = st.tuples(number, number, number)
