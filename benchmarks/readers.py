@@ -44,7 +44,10 @@ def zarr_default(url: str, _cores: int) -> Opened:
 
 
 def tensorstore(url: str, cores: int) -> Opened:
-    """TensorStore without a cache; as many decoding threads as there are cores, which is its default."""
+    """TensorStore without a cache; as many decoding threads as there are cores, which is its default.
+
+    Read in Fortran order, in which the voxels of precomputed lie: in its default order it would transpose them.
+    """
     import tensorstore as ts
 
     layer = ts.open(
@@ -57,7 +60,7 @@ def tensorstore(url: str, cores: int) -> Opened:
         if isinstance(selection, Points):
             found: np.ndarray = layer.vindex[selection.x, selection.y, selection.z, 0].read().result()
         else:
-            found = layer[(*selection[::-1], 0)].read().result().T
+            found = layer[(*selection[::-1], 0)].read(order="F").result().T
         return found
 
     return Opened(read)

@@ -21,7 +21,7 @@ from storefs.errors import (
 
 if TYPE_CHECKING:
     from storefs.api import create, open, open_array, open_store  # noqa: A004  # the name users expect
-    from storefs.cost import ReadCost
+    from storefs.cost import ReadCost, plan
     from storefs.store import VirtualStore
     from storefs.upkeep import clear_cache, statistics
 
@@ -46,6 +46,7 @@ __all__ = [
     "open",
     "open_array",
     "open_store",
+    "plan",
     "statistics",
 ]
 
@@ -58,6 +59,7 @@ _LAZY = {
     "open": "storefs.api",
     "open_array": "storefs.api",
     "open_store": "storefs.api",
+    "plan": "storefs.cost",
     "statistics": "storefs.upkeep",
 }
 

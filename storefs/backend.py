@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from storefs.model import ChunkId, Hierarchy
-from storefs.plan import Body, Plan
+from storefs.plans import Body, Plan
 from storefs_codecs.chunk_codec import Array
 
 Payload = bytes | memoryview

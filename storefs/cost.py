@@ -18,7 +18,7 @@ from storefs.fetching import Fetching
 from storefs.kept import boxed_chunks, bytes_received, holds
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
-from storefs.plan import At, Call, Get, Once, Race, Reply, Request, VolumeBox, drive
+from storefs.plans import At, Call, Get, Once, Race, Reply, Request, VolumeBox, drive
 from storefs.source import Source
 from storefs.spans import spans
 from storefs.touched import Touched

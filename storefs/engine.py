@@ -23,7 +23,7 @@ from storefs.interrupts import stoppable
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
-from storefs.plan import Body, Get, Plan
+from storefs.plans import Body, Get, Plan
 from storefs.source import Source
 from storefs.spans import Span, span_length, spans
 from storefs.window import Piece, Scattered, Window, lie

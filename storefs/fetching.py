@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from storefs.disk_cache import DiskCache, Entry, disk_cache
 from storefs.errors import NotCached
-from storefs.plan import At, Body, Call, Get, Head, Names, Race, Reply, Request, Volume, VolumeBox
+from storefs.plans import At, Body, Call, Get, Head, Names, Race, Reply, Request, Volume, VolumeBox
 from storefs.tally import Tally
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from storefs.errors import NotCached, StorefsError
 from storefs.fetching import Fetching
 from storefs.model import ChunkId
 from storefs.once import OnceCache
-from storefs.plan import Once, Request, VolumeBox, drive
+from storefs.plans import Once, Request, VolumeBox, drive
 from storefs.source import Source
 from storefs.tally import CACHE_COUNTS, CacheStatistics, Statistics, added, cache_statistics
 from storefs_codecs.errors import DecodeError

@@ -25,7 +25,7 @@ from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId, Hierarchy
 from storefs.once import OnceCache
 from storefs.opened import Opened
-from storefs.plan import Volume, VolumeBox
+from storefs.plans import Volume, VolumeBox
 from storefs.source import Source
 from storefs_codecs.chunk_codec import Array, Bytes
 

@@ -12,7 +12,7 @@ from storefs.grid import Grid
 from storefs.keys import parse_chunk_key
 from storefs.metadata import documents
 from storefs.model import ArrayNode, ChunkId, Presentation
-from storefs.plan import drive, drive_async
+from storefs.plans import drive, drive_async
 from storefs_codecs.errors import DecodeError
 
 T = TypeVar("T")

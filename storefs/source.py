@@ -20,7 +20,7 @@ from storefs.model import ChunkId, Presentation
 from storefs.once import OnceCache
 from storefs.opened import Opened, describe, describe_async
 from storefs.options import Keeping
-from storefs.plan import Once, Plan, Request, drive, drive_async
+from storefs.plans import Once, Plan, Request, drive, drive_async
 from storefs.progress import Progress, progress_of
 from storefs.selection import kept_axes, plain_box
 from storefs.tally import Tally

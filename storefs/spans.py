@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from storefs.backend import Place
-from storefs.plan import Body
+from storefs.plans import Body
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from storefs.backend import MirrorState, SupportsMirrors
 from storefs.grid import Grid
-from storefs.plan import drive
+from storefs.plans import drive
 
 if TYPE_CHECKING:
     from storefs.model import ArrayNode, Hierarchy

@@ -18,7 +18,7 @@ from storefs.transport.objects import ObjectTransport
 from storefs.transport.options import TransportOptions
 
 if TYPE_CHECKING:
-    from storefs.plan import Body, Get, Head, Names
+    from storefs.plans import Body, Get, Head, Names
 
 __all__ = ["TransportOptions", "Transports", "connect"]
 

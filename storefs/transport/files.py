@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from storefs.errors import Refused, TooLong, TransportError
-from storefs.plan import Body, Get, Head, Names
+from storefs.plans import Body, Get, Head, Names
 from storefs.workers import cores
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem
 
 from storefs.errors import Refused, ServerFault, StorefsError, TimedOut, TooLong, UrlError
-from storefs.plan import Body, Get, Head, Names
+from storefs.plans import Body, Get, Head, Names
 from storefs.transport.faults import ABSENT_STATUS
 
 if TYPE_CHECKING:

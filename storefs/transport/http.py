@@ -18,7 +18,7 @@ from fsspec.asyn import get_loop
 from yarl import URL
 
 from storefs.errors import ServerFault, TooLong, TransportError
-from storefs.plan import Body, Get, Head
+from storefs.plans import Body, Get, Head
 from storefs.transport.faults import (
     BAD_REQUEST_STATUS,
     RANGE_STATUS,

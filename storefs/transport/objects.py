@@ -16,7 +16,7 @@ from fsspec.asyn import get_loop
 from obstore.exceptions import BaseError
 
 from storefs.errors import Refused, TooLong, TransportError
-from storefs.plan import Body, Get, Head, Names
+from storefs.plans import Body, Get, Head, Names
 from storefs.transport.faults import (
     RANGE_STATUS,
     Again,

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from storefs.plan import Body
+from storefs.plans import Body
 
 MAX_GAP = 64 << 10
 MAX_MERGED = 8 << 20

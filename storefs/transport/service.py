@@ -21,7 +21,7 @@ from fsspec.asyn import get_loop
 from yarl import URL
 
 from storefs.errors import ServerFault, UrlError
-from storefs.plan import Call, Reply
+from storefs.plans import Call, Reply
 from storefs.transport.faults import Again, judge_aiohttp
 from storefs.transport.http import close_session
 from storefs.transport.retry import FIRST_DELAY, LONGEST_DELAY, Patience

@@ -8,12 +8,12 @@ import re
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from fsspec.asyn import get_loop
 
 from storefs.errors import Refused
-from storefs.plan import Body, Get, Head
+from storefs.plans import Body, Get, Head
 from storefs.transport.credentials import Access
 from storefs.transport.faults import Denied, Signal
 from storefs.transport.files import FileTransport
@@ -28,6 +28,8 @@ T = TypeVar("T")
 _FORBIDDEN = 403
 # what obstore escapes as we do, so that the server sees the address as it was written
 _PLAIN_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.\-~]+)+")
+# what browsers leave alone; they escape spaces and letters beyond ASCII
+_AS_WRITTEN = "!#$%&'()*+,/:;=?@[]|{}~"
 _CREDENTIALS_HINT = (
     "for images behind a password pass mirror_auth=(user, password), for a token of their own "
     "mirror_headers={'Authorization': …}; the token of the CATMAID server is not sent to other hosts"
@@ -101,7 +103,7 @@ class WebSite:
 
     async def _ask(self, request: Get | Head, path: str, retries: int | None) -> Found:
         try:
-            found = await self._client.fetch_async(request, f"{self._origin}{path}", retries)
+            found = await self._client.fetch_async(request, f"{self._origin}{quote(path, safe=_AS_WRITTEN)}", retries)
         except Denied as denied:
             if self._hides(f"({denied.status})"):
                 return None

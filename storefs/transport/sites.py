@@ -17,7 +17,7 @@ from typing import Any
 
 from storefs.errors import StorefsError, TransportError, UrlError
 from storefs.once import OnceCache
-from storefs.plan import At, Call, Get, Head, Race, Reply, Request
+from storefs.plans import At, Call, Get, Head, Race, Reply, Request
 from storefs.transport.faults import timed_out
 from storefs.transport.files import FileTransport
 from storefs.transport.location import Location

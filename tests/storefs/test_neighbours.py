@@ -12,7 +12,7 @@ import pytest
 from storefs.errors import MetadataError, NoSuchVolume, UrlError
 from storefs.model import Hierarchy
 from storefs.neighbours import Neighbours
-from storefs.plan import Get, Volume, VolumeBox
+from storefs.plans import Get, Volume, VolumeBox
 from storefs_codecs import DecodeError
 from tests.layers import voxels, write_layer
 

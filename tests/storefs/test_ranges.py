@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storefs.plan import Body
+from storefs.plans import Body
 from storefs.transport.ranges import MAX_GAP, MAX_MERGED, RangeMerger
 
 KIB = 1 << 10

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from storefs.errors import MetadataError, NoSuchVolume, Refused, ServerFault, StorefsError
 
 if TYPE_CHECKING:
-    from storefs.plan import Reply
+    from storefs.plans import Reply
 
 OK = 200
 _REFUSED = frozenset({401, 403, 407})

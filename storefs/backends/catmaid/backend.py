@@ -16,7 +16,7 @@ from storefs.backends.catmaid.stack import StackBackend
 from storefs.backends.catmaid.url import Address
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 
 def describe(address: Address, reading: Reading) -> Plan[StackBackend | Stacks]:

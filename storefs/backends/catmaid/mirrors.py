@@ -28,11 +28,11 @@ from storefs.backends.catmaid.url import DTYPES
 from storefs.backends.catmaid.views import BY_BROWSER, BY_SERVER, DVID_BLOCKS, DVID_TILES, find_views
 from storefs.errors import Changing, MetadataError, StorefsError, TransportError, Unsupported
 from storefs.model import Encoding
-from storefs.plan import Race
+from storefs.plans import Race
 from storefs_codecs.tile import TileHeader
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 # a mirror that says nothing for so long lets the others have a go first

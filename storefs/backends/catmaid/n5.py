@@ -26,7 +26,7 @@ from storefs.backends.catmaid.views import SCALE_TOKEN, split_axes
 from storefs.errors import MetadataError, NoSuchVolume, StorefsError, Unsupported
 from storefs.grid import Grid
 from storefs.model import Encoding
-from storefs.plan import At, Body, Get, Race
+from storefs.plans import At, Body, Get, Race
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.n5_block import DECOMPRESS, N5Block
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from storefs.backends.catmaid.info import Mirror, StackInfo, Triple
     from storefs.backends.catmaid.levels import Level
     from storefs.backends.catmaid.reading import Reading
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 N5_BLOCKS = 11

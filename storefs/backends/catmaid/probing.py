@@ -19,14 +19,14 @@ from storefs.backends.catmaid.reading import Reading
 from storefs.backends.catmaid.tile_sources import Tile, is_turned, no_tiles, served, tile_limit, tile_request
 from storefs.backends.catmaid.url import DTYPES
 from storefs.errors import Refused, StorefsError
-from storefs.plan import At, Body, Call, Race, Reply
+from storefs.plans import At, Body, Call, Race, Reply
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.tile import Tile as TileImage
 from storefs_codecs.tile import TileHeader, tile_header
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 
 @dataclass(frozen=True, slots=True)

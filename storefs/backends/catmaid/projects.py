@@ -14,10 +14,10 @@ from storefs.backends.catmaid.stack import StackBackend, describe_stack
 from storefs.backends.catmaid.url import Address
 from storefs.errors import MetadataError, StorefsError
 from storefs.model import ArrayNode, ChunkId, Hierarchy
-from storefs.plan import Call, Race, Reply, Volume, VolumeBox
+from storefs.plans import Call, Race, Reply, Volume, VolumeBox
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 Json = dict[str, Any]

@@ -41,11 +41,11 @@ from storefs.backends.catmaid.tile_sources import (
 from storefs.errors import Refused, TransportError, UrlError
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Encoding, Hierarchy
-from storefs.plan import At, Body, Get, Head, Once
+from storefs.plans import At, Body, Get, Head, Once
 from storefs_codecs.content_encoding import inflate
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 _COLOURS = 3

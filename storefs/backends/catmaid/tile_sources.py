@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from storefs.backends.catmaid.info import Mirror, StackInfo
 from storefs.backends.catmaid.levels import Level
-from storefs.plan import At, Call, Get
+from storefs.plans import At, Call, Get
 
 HDF5, IMAGEBLK, IMAGETILE, FLIX, H2N5, BOSS, CLOUDVOLUME = 3, 6, 8, 9, 10, 12, 13
 

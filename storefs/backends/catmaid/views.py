@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from storefs.errors import MetadataError, Unsupported
 from storefs.model import Encoding
-from storefs.plan import Volume, VolumeBox
+from storefs.plans import Volume, VolumeBox
 
 if TYPE_CHECKING:
     from storefs.backends.catmaid.info import Mirror, StackInfo, Triple
     from storefs.backends.catmaid.levels import Level
     from storefs.backends.catmaid.reading import Reading
     from storefs.model import ArrayNode, Hierarchy
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 DVID_BLOCKS, DVID_TILES, BY_SERVER, BY_BROWSER = 6, 8, 13, 14

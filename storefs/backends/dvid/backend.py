@@ -19,11 +19,11 @@ from storefs.backends.dvid.writing import blocks_in, check_writable, cover, writ
 from storefs.errors import MetadataError, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
-from storefs.plan import Call, Once
+from storefs.plans import Call, Once
 from storefs_codecs.chunk_codec import Array
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 _SPATIAL_AXES = 3
 _Describe = Callable[[str, Version, str, Mapping[str, Any]], "Plan[RoiBackend] | Plan[TileBackend]"]

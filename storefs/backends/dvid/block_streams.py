@@ -20,12 +20,12 @@ from storefs.backends.dvid.boxes import Axes, BoxLike, Triple, read_box
 from storefs.backends.dvid.frames import Frame, build_frame, parse_frames
 from storefs.backends.dvid.part import Part, asked
 from storefs.errors import Unsupported
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs_codecs.dvid_label_block import DvidLabelBlock
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.info import Instance
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 Block = tuple[Triple, "Array"]

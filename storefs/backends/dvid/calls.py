@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from storefs.backends.dvid.info import parse_json
 from storefs.errors import Refused, ServerFault, TransportError
-from storefs.plan import Call, Reply
+from storefs.plans import Call, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Triple = tuple[int, int, int]
 

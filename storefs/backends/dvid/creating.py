@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import SETTABLE_EXTENTS, parse_json
 from storefs.backends.dvid.part import ask, field_of
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Triple = tuple[int, int, int]
 

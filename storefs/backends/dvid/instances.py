@@ -9,12 +9,12 @@ from storefs.backends.dvid.creating import InstanceSettings, create_instance, in
 from storefs.backends.dvid.part import Part, asked
 from storefs.backends.dvid.voxels_metadata import VoxelsMetadata
 from storefs.errors import MetadataError
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Corners = tuple[tuple[int, int, int], tuple[int, int, int]]
 

@@ -19,10 +19,10 @@ from storefs.backends.dvid.keys import LAST, check_key
 from storefs.backends.dvid.part import Part, ask, asked
 from storefs.backends.dvid.sinks import FileSink
 from storefs.errors import MetadataError, ServerFault
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Value = bytes | memoryview | Iterable[bytes] | IO[bytes]
 

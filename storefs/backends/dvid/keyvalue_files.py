@@ -35,7 +35,7 @@ from storefs.errors import NotCached, Unsupported
 from storefs.fetching import Fetching
 from storefs.filesystem import VirtualFileSystem
 from storefs.options import read_options
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs.tally import Tally
 
 if TYPE_CHECKING:

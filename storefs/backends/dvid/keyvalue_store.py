@@ -19,7 +19,7 @@ from storefs.backends.dvid.keyvalue_map import connect, kept
 if TYPE_CHECKING:
     from zarr.core.buffer import BufferPrototype
 
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 T = TypeVar("T")
 

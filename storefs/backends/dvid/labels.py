@@ -15,11 +15,11 @@ from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import parse_json
 from storefs.backends.dvid.part import Part, asked, field_of
 from storefs.errors import MetadataError, Unsupported
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.info import Instance
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 POINTS_PER_REQUEST = 10_000

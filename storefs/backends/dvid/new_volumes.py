@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from storefs.backends.dvid.url import Address
     from storefs.model import NewVolume
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Triple = tuple[int, int, int]
 

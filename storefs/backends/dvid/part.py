@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Protoco
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import Instance, parse_instance, parse_json
 from storefs.errors import MetadataError, NoSuchVolume, TransportError, Unsupported
-from storefs.plan import Call, Reply, drive, drive_async
+from storefs.plans import Call, Reply, drive, drive_async
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan, Request
+    from storefs.plans import Plan, Request
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,14 +14,14 @@ import numpy as np
 
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.part import Part, asked
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.jpeg import Jpeg
 from storefs_codecs.png import Png
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.info import Instance
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 Plane = Literal["xy", "xz", "yz"]

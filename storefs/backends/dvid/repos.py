@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.creating import create_repo, new_child
 from storefs.backends.dvid.part import Part, asked, field_of
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Json = dict[str, Any]
 

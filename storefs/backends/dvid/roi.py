@@ -12,10 +12,10 @@ from storefs.backends.dvid.boxes import Axes, BoxLike, read_box
 from storefs.backends.dvid.part import Part, asked
 from storefs.backends.dvid.sinks import MemorySink
 from storefs.errors import MetadataError
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 DEFAULT_BLOCK = (32, 32, 32)

@@ -14,11 +14,11 @@ from storefs.backends.dvid.roi import parse_block, parse_spans
 from storefs.errors import MetadataError
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Encoding, Hierarchy
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.versions import Version
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 CHUNK_SIDE = 128

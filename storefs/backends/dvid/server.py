@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from storefs.backends.dvid.part import Part, asked
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 
 class Server(Part):

@@ -18,10 +18,10 @@ from storefs.backends.dvid.labels import as_label, check_indexed
 from storefs.backends.dvid.part import Part, asked, field_of
 from storefs.backends.dvid.runs import clipped, coordinates, joined, plain_runs, runs_of_blocks, runs_with_header
 from storefs.errors import MetadataError
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 SparseFormat = Literal["blocks", "rles", "srles"]

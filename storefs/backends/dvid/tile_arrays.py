@@ -17,10 +17,10 @@ from storefs.backends.dvid.versions import Version, why_it_changes
 from storefs.errors import MetadataError
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Encoding, Hierarchy
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Bounds = tuple[Triple, Triple]
 

@@ -14,12 +14,12 @@ from storefs.backends.dvid import calls
 from storefs.backends.dvid.part import Part, ask, asked
 from storefs.backends.dvid.planes import DIMS, Plane
 from storefs.errors import MetadataError
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs_codecs.jpeg import Jpeg
 from storefs_codecs.png import Png
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 Triple = tuple[int, int, int]

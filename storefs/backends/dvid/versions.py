@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.info import parse_json
 from storefs.errors import MetadataError, NoSuchVolume
-from storefs.plan import Call, Reply
+from storefs.plans import Call, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 _NO_SUCH = frozenset({200, 400, 404})
 

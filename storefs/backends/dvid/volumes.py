@@ -19,13 +19,13 @@ from storefs.backends.dvid.part import Part, asked
 from storefs.backends.dvid.roi import parse_block
 from storefs.backends.dvid.sinks import FileSink, MemorySink
 from storefs.errors import Unsupported
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.jpeg import Jpeg
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.info import Instance
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 _LARGEST_REPLY = 3 << 30

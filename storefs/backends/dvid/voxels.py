@@ -17,11 +17,11 @@ from storefs.backends.dvid.blocks import as_voxels, assemble, block_form, label_
 from storefs.backends.dvid.frames import parse_frames
 from storefs.backends.dvid.info import Instance
 from storefs.model import ArrayNode, Encoding
-from storefs.plan import Call
+from storefs.plans import Call
 from storefs_codecs.chunk_codec import Array
 
 if TYPE_CHECKING:
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Triple = tuple[int, int, int]
 

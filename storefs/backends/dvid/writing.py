@@ -19,12 +19,12 @@ from storefs.backends.dvid import calls
 from storefs.backends.dvid.blocks import as_voxels, lz4, unlz4, within
 from storefs.backends.dvid.info import SETTABLE_EXTENTS
 from storefs.errors import TransportError, Unsupported
-from storefs.plan import Call
+from storefs.plans import Call
 
 if TYPE_CHECKING:
     from storefs.backends.dvid.info import Instance
     from storefs.backends.dvid.voxels import Level
-    from storefs.plan import Plan
+    from storefs.plans import Plan
     from storefs_codecs.chunk_codec import Array
 
 Triple = tuple[int, int, int]

@@ -20,7 +20,9 @@ def open_source(address: str, options: Mapping[str, Any]) -> Source:
     """The Source of the precomputed volume at `address` (without "precomputed://"). Raises UrlError; no I/O."""
     read = read_options(options, OPTIONS)
     opener = partial(describe, chunk_size_xyz=read.own.get("chunk_size"))
-    return Source(connect(address, read.transport), opener, read.presentation, missing=read.missing, keeping=read.keeping)
+    return Source(
+        connect(address, read.transport), opener, read.presentation, missing=read.missing, keeping=read.keeping
+    )
 
 
 class FileSystem(VirtualFileSystem):

@@ -16,7 +16,7 @@ from storefs.backends.precomputed.shards import find_chunk, find_chunks
 from storefs.errors import MetadataError, NoSuchVolume, TooLong, Unsupported
 from storefs.grid import Grid
 from storefs.model import ArrayNode, ChunkId, Hierarchy
-from storefs.plan import Body, Get, Names
+from storefs.plans import Body, Get, Names
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from storefs.backends.precomputed.info import Info, Scale, Triple
     from storefs.backends.precomputed.sharding import Sharding
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Payload = bytes | memoryview
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from storefs.backend import Stored
 from storefs.errors import TooLong
-from storefs.plan import Body, Get, Head, Names
+from storefs.plans import Body, Get, Head, Names
 from storefs_codecs.content_encoding import inflate, sniff
 from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
     from storefs.backends.precomputed.info import Scale
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 Payload = bytes | memoryview
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storefs.backends.precomputed.chunks import join
-from storefs.plan import Body, Get, Once
+from storefs.plans import Body, Get, Once
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from storefs.backends.precomputed.sharding import Sharding
-    from storefs.plan import Plan
+    from storefs.plans import Plan
 
 WHOLE_INDEX_MINISHARD_BITS = 16
 MAX_MINISHARD_INDEX_BYTES = 256 << 20

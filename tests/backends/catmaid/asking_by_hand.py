@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from storefs.errors import StorefsError
-from storefs.plan import At, Body, Call, Get, Once, Plan, Race, Reply, drive
+from storefs.plans import At, Body, Call, Get, Once, Plan, Race, Reply, drive
 from tests.backends.catmaid.specimen import png, tissue
 
 T = TypeVar("T")

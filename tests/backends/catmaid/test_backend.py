@@ -18,7 +18,7 @@ from storefs.backends.catmaid.url import OPTIONS, mirror_accounts, parse_address
 from storefs.errors import NoSuchVolume, Refused, ServerFault, StorefsError, TimedOut, TransportError, UrlError
 from storefs.model import ChunkId
 from storefs.options import picklable, read_options
-from storefs.plan import At, Body, Call, Head, Race
+from storefs.plans import At, Body, Call, Head, Race
 from tests.backends.catmaid.asking_by_hand import GONE, TILE, Answer, Asked, is_image, json_reply, path_of, served
 from tests.backends.catmaid.specimen import jpeg, png, tissue
 from tests.backends.catmaid.stack_infos import mirror, stack_info

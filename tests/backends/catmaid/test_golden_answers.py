@@ -11,7 +11,7 @@ from storefs.backends.catmaid.reading import Reading
 from storefs.backends.catmaid.stack import StackBackend
 from storefs.backends.catmaid.url import parse_address
 from storefs.errors import MetadataError, NoSuchVolume, Refused, ServerFault, StorefsError
-from storefs.plan import Call, Reply, Volume
+from storefs.plans import Call, Reply, Volume
 from tests.backends.catmaid.asking_by_hand import TILE, Asked, path_of
 from tests.backends.catmaid.golden_files import ABSENT, GOLDEN, body, names, response
 

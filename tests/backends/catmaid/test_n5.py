@@ -20,7 +20,7 @@ from storefs.backends.catmaid.mirrors import MirrorWarning
 from storefs.backends.catmaid.n5 import find_datasets, parse_attributes
 from storefs.backends.catmaid.reading import Reading
 from storefs.errors import MetadataError, Unsupported
-from storefs.plan import At, Body, Race
+from storefs.plans import At, Body, Race
 from storefs.testing import BackendContract
 from storefs_codecs import DecodeError
 from tests.backends.catmaid.emulator import CatmaidEmulator, Link, Mirror, Project, Stack

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from storefs.errors import Refused, ServerFault, TimedOut, TransportError, UrlError
-from storefs.plan import At, Body, Call, Get, Head, Names, Race, Reply
+from storefs.plans import At, Body, Call, Get, Head, Names, Race, Reply
 from storefs.transport.options import TransportOptions
 from storefs.transport.service import ServiceOptions, ServiceTransport
 from storefs.transport.sites import Sites

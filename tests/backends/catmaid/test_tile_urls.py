@@ -19,7 +19,7 @@ from storefs.backends.catmaid.tile_sources import (
     tile_request,
     tile_url,
 )
-from storefs.plan import At, Call, Get
+from storefs.plans import At, Call, Get
 from tests.backends.catmaid.golden_files import ABSENT, GOLDEN
 
 TILES: list[dict[str, Any]] = json.loads((GOLDEN / "tile_urls.json").read_text())["tiles"] if GOLDEN.is_dir() else []

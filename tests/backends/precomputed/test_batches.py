@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storefs.backend import Place
 from storefs.backends.precomputed.sharding import compressed_morton, compressed_mortons
 from storefs.backends.precomputed.shards import MinishardIndex
-from storefs.plan import Body
+from storefs.plans import Body
 from storefs.spans import MAX_GAP, span_length, spans
 
 KEYS = st.lists(st.integers(0, (1 << 64) - 1), unique=True, max_size=12)

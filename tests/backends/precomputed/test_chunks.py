@@ -19,7 +19,7 @@ from storefs.backends.precomputed.chunks import chunk_name, object_exists, paylo
 from storefs.backends.precomputed.info import Scale
 from storefs.errors import ServerFault, TooLong
 from storefs.model import Encoding
-from storefs.plan import Body, Get, Head, Names, Request, drive
+from storefs.plans import Body, Get, Head, Names, Request, drive
 from storefs_codecs.errors import DecodeError
 from tests.backends.precomputed.golden import VECTORS
 

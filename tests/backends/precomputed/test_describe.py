@@ -17,7 +17,7 @@ from storefs.backends.precomputed.info import Info, parse_info
 from storefs.errors import MetadataError, NoSuchVolume, TooLong
 from storefs.metadata import documents
 from storefs.model import Presentation
-from storefs.plan import Body, Get
+from storefs.plans import Body, Get
 from tests.backends.precomputed.infos import SHARDING, URL, info
 
 

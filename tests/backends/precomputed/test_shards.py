@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storefs.backends.precomputed.sharding import Sharding
 from storefs.backends.precomputed.shards import find_chunk
-from storefs.plan import Body, Get, Once, Request, drive
+from storefs.plans import Body, Get, Once, Request, drive
 from storefs_codecs.errors import DecodeError
 from tests.backends.precomputed.shardings import sharding
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from storefs.plan import Body, Get, Head, Names, Plan, Request, drive, drive_async
+from storefs.plans import Body, Get, Head, Names, Plan, Request, drive, drive_async
 
 
 def count_bytes(*paths: str) -> Plan[int]:
