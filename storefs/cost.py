@@ -20,7 +20,7 @@ from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
 from storefs.plans import At, Call, Get, Once, Race, Reply, Request, VolumeBox, drive
 from storefs.source import Source
-from storefs.spans import spans
+from storefs.spans import span_length, spans
 from storefs.touched import Touched
 from storefs.upkeep import Opened as OpenedArray
 from storefs.upkeep import chunks_touched, source_of
@@ -96,9 +96,10 @@ def plan(
     """
     array = open_array(volume, scale, **options) if isinstance(volume, str) else volume
     source, path = source_of(array)
-    reader = open_reader(source, path)
-    if reader is None:
-        raise TypeError(f"expected an array, got the group {path!r} of {source.url}")
+    try:
+        reader = open_reader(source, path)
+    except KeyError:
+        raise TypeError(f"expected an array, got the group {path!r} of {source.url}") from None
     opened, node = reader.volume, reader.node
     found = chunks_touched(source, node, selection)
     itemsize = np.dtype(node.dtype).itemsize
@@ -115,7 +116,7 @@ def plan(
             requests = _driven(source, opened, chunks, found)
             fetched = fetched if requests else 0  # slices that are filled, not asked for
         elif exact:
-            share = 0 if reader.local else found.voxels * itemsize // reader.width
+            share = 0 if reader.local else span_length(found.voxels * itemsize // reader.width)
             requests, fetched = _looked_up(source, opened, batches, share)
             known = True
         else:

@@ -26,6 +26,7 @@ def test_tree():
         errors.UrlError: ValueError,
         errors.MetadataError: ValueError,
         errors.Unsupported: NotImplementedError,
+        errors.Changing: errors.Unsupported,
         errors.TransportError: OSError,
         errors.TimedOut: TimeoutError,
         errors.Refused: PermissionError,

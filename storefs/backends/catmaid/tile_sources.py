@@ -6,6 +6,7 @@ DVID (6, 8) and Boss (12) name the orientation. Bases and extensions are joined 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -36,6 +37,7 @@ TYPE_NAMES: Mapping[int, str] = {
 _ZY = 2
 _DVID_PLANES = ("xy", "xz", "yz")
 _SCALE_TOKEN = "%SCALE_DATASET%"  # noqa: S105  # no password
+_PACKED = re.compile(r"[?&]pack=(?:graya|rgba)")
 # more than noise takes in any format
 _BYTES_PER_PIXEL = 32
 _SMALLEST_LIMIT = 1 << 20
@@ -122,6 +124,8 @@ def no_tiles(mirror: Mirror, orientation: int) -> str | None:
     if kind not in _SITES and kind not in _THROUGH_CATMAID:
         name = TYPE_NAMES.get(kind, "unknown")
         return f"its tile source type is {kind} ({name}), which has no tiles that storefs knows"
+    if kind == H2N5 and _PACKED.search(mirror.image_base + mirror.file_extension):
+        return "h2n5 packs numbers into the channels of its images here, which storefs does not unpack"
     square = mirror.tile_width == mirror.tile_height
     if kind == BOSS and not square:
         return f"Boss has square tiles only, not {mirror.tile_width} x {mirror.tile_height}"

@@ -97,6 +97,13 @@ def test_addresses_are_asked_as_written(host: Host, path: str):
     assert bytes(asyncio.run(sites().fetch_async(at)).data) == path.encode()
 
 
+@pytest.mark.parametrize(("path", "asked"), [("/a b/1.png", "/a%20b/1.png"), ("/é/1_(2).png", "/%C3%A9/1_(2).png")])
+def test_addresses_are_escaped_as_browsers_do(host: Host, path: str, asked: str):
+    """Spaces and letters beyond ASCII, which no address may hold, reach the server escaped."""
+    assert bytes(sites().fetch(At(Get(f"{host.url}{path}"))).data) == asked.encode()
+    assert bytes(asyncio.run(sites().fetch_async(At(Get(f"{host.url}{path}")))).data) == asked.encode()
+
+
 @pytest.mark.parametrize("path", ["/a.png", "/a.png?q=1"])
 def test_sites_see_no_credentials_of_the_service(host: Host, path: str):
     """Neither the service's headers nor its query go to a site, even on the same host."""

@@ -118,6 +118,13 @@ def test_what_must_be_square():
     assert no_tiles(turned, 1) is None
 
 
+@pytest.mark.parametrize("extension", ["png?pack=rgba", "png?q=80&pack=graya"])
+def test_packed_numbers(extension: str):
+    """Images of h2n5 whose channels are bytes of one number are no colours, and not read as such."""
+    packed = Mirror(1, "", "https://h/%AXIS_0%/%AXIS_1%/%AXIS_2%", extension, 64, 64, 10, 0)
+    assert "packs" in (no_tiles(packed, 0) or "")
+
+
 def test_turned_tiles():
     """Only DVID's tiles of a zy stack come turned."""
     assert [(kind, o) for kind in range(1, 15) for o in range(3) if is_turned(mirror(kind), o)] == [(6, 2), (8, 2)]
