@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -158,6 +158,15 @@ class Transport(Protocol):
 
     def connect(self, url: str) -> Transport:
         """The transport of another volume with the same options; `url` absolute or relative to this one's."""
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A backend that chose one of several ways to read, which another process might not."""
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """The options that make it the same choice."""
 
 
 @runtime_checkable

@@ -103,7 +103,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         return split_query(path.removeprefix(f"{cls.protocol}://"), cls.own_options)[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), picklable(self.storage_options))
+        return _restore, (type(self), picklable(self.storage_options), self._volumes.layouts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VirtualFileSystem) and self.__dask_tokenize__() == other.__dask_tokenize__()
@@ -320,5 +320,10 @@ def _folder(name: str) -> Entry:
     return {"name": name, "size": 0, "type": "directory"}
 
 
-def _restore(kind: type[VirtualFileSystem], options: Mapping[str, Any]) -> VirtualFileSystem:
-    return kind(**options)
+def _restore(
+    kind: type[VirtualFileSystem], options: Mapping[str, Any], layouts: Mapping[str, Mapping[str, str]]
+) -> VirtualFileSystem:
+    filesystem = kind(**options)
+    # zarr goes on with the metadata that it has, so that what is read has to be laid out alike
+    filesystem._volumes.expect(layouts)  # noqa: SLF001  # this module's own
+    return filesystem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
@@ -18,6 +19,8 @@ from storefs_codecs.errors import DecodeError
 T = TypeVar("T")
 
 MAX_REDIRECTS = 10
+# pickles are to be small
+_MOST_LAYOUTS = 16
 
 
 class Opened:
@@ -29,6 +32,14 @@ class Opened:
         self.presentation = presentation
         self.url = url
         self.nbytes = 0  # part of no budget
+
+    @cached_property
+    def layouts(self) -> dict[str, str]:
+        """What a reader of each array's chunks relies on, as a short digest by path; nothing of volumes of many."""
+        arrays = self.backend.hierarchy.arrays_by_path
+        if len(arrays) > _MOST_LAYOUTS:
+            return {}
+        return {path: _layout(node) for path, node in arrays.items()}
 
     @cached_property
     def documents(self) -> dict[str, bytes]:
@@ -63,6 +74,12 @@ class Opened:
         if isinstance(error, FileNotFoundError):
             return TransportError(error.message, url=error.url, chunk=name)
         return error.at_chunk(name)
+
+
+def _layout(node: ArrayNode) -> str:
+    encoding = (node.encoding.name, sorted(node.encoding.configuration.items()))
+    told = repr((node.chunk_shape, node.dtype, encoding, node.voxel_offset_xyz))
+    return hashlib.blake2b(told.encode(), digest_size=4).hexdigest()
 
 
 def describe(transport: Transport, opener: Opener, presentation: Presentation) -> Opened:

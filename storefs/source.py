@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from storefs.backend import Opener, Payload, Stored, SupportsRegion, Transport, Volatile
+from storefs.backend import Choosing, Opener, Payload, Stored, SupportsRegion, Transport, Volatile
 from storefs.chunk_cache import ChunkCache
 from storefs.errors import Changing, MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
 from storefs.face import pad, show, show_absent, shows_absent
@@ -33,11 +34,21 @@ INDEX_CACHE_BYTES = 256 << 20
 LISTED_AT_ONCE = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a process has seen of a volume: options by which it `chose` among mirrors, and `layouts` of arrays."""
+
+    chose: Mapping[str, str]
+    layouts: Mapping[str, str]
+
+
 class Source:
     """One volume, read through `transport`, shown as `presentation` says, kept as `keeping` says.
 
     `decoded` is the cache of decoded chunks, None where there is none, `indexes` that of shard indexes; `tally` counts
     what is asked for, `disk_tally` how the cache on disk serves.
+
+    `expected` are layouts of arrays that another process has seen: others are an error, as zarr knows no better.
 
     Lazy: the first question opens the volume with one request. Safe across threads, event loops and fork.
     """
@@ -63,6 +74,7 @@ class Source:
         self.decoded = ChunkCache(keeping.memory_cache) if keeping.memory_cache else None
         self._progress = os.getpid(), progress_of(keeping.progress)
         self._volume: Opened | None = None
+        self.expected: Mapping[str, str] = {}
 
     @property
     def progress(self) -> Progress | None:
@@ -120,9 +132,24 @@ class Source:
         reason = volume.backend.changes if isinstance(volume.backend, Volatile) else None
         if reason and self.keeping.cache is not None:
             raise Changing(f"{reason}, so they cannot be kept: leave out cache=", url=self.url)
+        changed = [path for path, layout in self.expected.items() if volume.layouts.get(path, layout) != layout]
+        if changed:
+            raise TransportError(
+                f"array {changed[0]!r} does not look as it did when it was opened in another process, such as on "
+                "another mirror: its chunks would be taken for others; open it anew",
+                url=self.url,
+            )
         if isinstance(volume.transport, Fetching):
             volume.transport = volume.transport.settled()
         return volume
+
+    @property
+    def seen(self) -> Seen:
+        """What another process needs to see the same volume; nothing before this one has."""
+        if self._volume is None:
+            return Seen({}, self.expected)
+        backend = self._volume.backend
+        return Seen(backend.chosen if isinstance(backend, Choosing) else {}, self._volume.layouts)
 
     # keys
 

@@ -11,6 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from storefs.kept import statistics
 from storefs.options import picklable
+from storefs.source import Seen
 from storefs.writing import write_chunk, write_through
 
 if TYPE_CHECKING:
@@ -36,13 +37,21 @@ class VirtualStore(Store):
     supports_partial_writes = False
 
     def __init__(
-        self, url: str, open_source: OpenSource, options: Mapping[str, Any] | None = None, *, read_only: bool = True
+        self,
+        url: str,
+        open_source: OpenSource,
+        options: Mapping[str, Any] | None = None,
+        *,
+        read_only: bool = True,
+        seen: Seen | None = None,
     ) -> None:
         super().__init__(read_only=read_only)
         self.url = url
         self.options = dict(options or {})
         self._open_source = open_source
-        self.source = open_source(url, self.options)
+        self._seen = seen
+        self.source = open_source(url, {**self.options, **(seen.chose if seen else {})})
+        self.source.expected = seen.layouts if seen else {}
 
     def __repr__(self) -> str:
         return f"VirtualStore({self.source.url!r})"
@@ -57,11 +66,15 @@ class VirtualStore(Store):
         return type(self), self.url, picklable(self.options), self.read_only
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only)
+        # zarr goes on with the metadata that it has, so that what is read has to be laid out alike
+        seen = self.source.seen
+        chose = seen.chose or (self._seen.chose if self._seen else {})
+        told = (dict(chose), dict(seen.layouts))
+        return _restore, (type(self), self.url, self._open_source, picklable(self.options), self.read_only, *told)
 
     def with_read_only(self, read_only: bool = False) -> VirtualStore:  # noqa: FBT001, FBT002  # the signature is zarr's
         """The same store, opened so. Whether the volume can be written shows at the first write."""
-        return type(self)(self.url, self._open_source, self.options, read_only=read_only)
+        return type(self)(self.url, self._open_source, self.options, read_only=read_only, seen=self._seen)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -138,8 +151,10 @@ def _restore(
     open_source: OpenSource,
     options: Mapping[str, Any],
     read_only: bool,  # noqa: FBT001  # as pickled
+    chose: Mapping[str, str],
+    layouts: Mapping[str, str],
 ) -> VirtualStore:
-    return kind(url, open_source, options, read_only=read_only)
+    return kind(url, open_source, options, read_only=read_only, seen=Seen(chose, layouts))
 
 
 def _part(payload: Payload, byte_range: ByteRequest | None) -> Payload:

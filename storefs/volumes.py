@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from storefs.errors import MetadataError, NoSuchVolume, Refused
@@ -17,6 +17,8 @@ _DOCUMENT = "|".join(re.escape(name) for name in DOCUMENTS)
 # what may follow a volume's address: a document, or an array and in it a document or (part of) a chunk key
 _KEY = re.compile(rf"(?:{_DOCUMENT})?|\d+(?:/(?:{_DOCUMENT}))?|\d+(?:/c)?(?:/\d+)*")
 _DEEPEST_KEY = 8
+# pickles are to be small
+_MOST_TOLD = 4
 
 
 class Volumes:
@@ -31,6 +33,17 @@ class Volumes:
         self._split = split or _splits  # the ways to read a path as address and key
         self._sources: dict[str, Source] = {}
         self._opening: dict[str, Source] = {}
+        self._expected: dict[str, Mapping[str, str]] = {}
+
+    @property
+    def layouts(self) -> dict[str, Mapping[str, str]]:
+        """Layouts of the arrays of some volumes found so far, or expected; for `expect` in another process."""
+        found = {root: source.seen.layouts for root, source in list(self._sources.items())[:_MOST_TOLD]}
+        return self._expected | {root: layouts for root, layouts in found.items() if layouts}
+
+    def expect(self, layouts: Mapping[str, Mapping[str, str]]) -> None:
+        """Layouts that another process has seen; a volume that looks different now is an error."""
+        self._expected |= layouts
 
     async def resolve(self, address: str) -> tuple[Source, str]:
         """The volume that `address` lies in, and the zarr key. Raises NoSuchVolume, MetadataError, TransportError."""
@@ -42,6 +55,7 @@ class Volumes:
         for root, key in candidates:
             # shared by all that come while it is being opened
             source = self._sources.get(root) or self._opening.get(root) or self._open_source(root)
+            source.expected = source.expected or self._expected.get(root, {})
             self._opening.setdefault(root, source)
             try:
                 await source.open_async()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from storefs.source import Seen
+
 
 class DictSource:
     """Keys and bytes from `values`, which may change."""
+
+    seen = Seen({}, {})
 
     def __init__(self, url: str, values: dict[str, bytes]) -> None:
         self.url = url

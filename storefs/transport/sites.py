@@ -28,7 +28,7 @@ from storefs.transport.site import Bucket, Files, Found, Site, WebSite, awaited
 DEFAULT_CONCURRENCY = 32
 DEFAULT_CACHE_BYTES = 64 << 20
 
-_KEPT_OVERHEAD = 64
+_KEPT_OVERHEAD = 512
 
 
 class Sites:

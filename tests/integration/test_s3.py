@@ -267,7 +267,14 @@ def test_secrets_show_nowhere(stub, in_environment):
         with pytest.raises(storefs.Refused) as caught:
             broken[...]
         errors.append(f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {caught.value.__context__!r}")
-    shown = [repr(array), repr(lazy), repr(store), repr(store.source), str(store.source.transport.inner.options), *errors]
+    shown = [
+        repr(array),
+        repr(lazy),
+        repr(store),
+        repr(store.source),
+        str(store.source.transport.inner.options),
+        *errors,
+    ]
     pickled = [pickle.dumps(item) for item in (array, lazy, store)]
     for secret in (SECRET, KEY, "t0ken"):
         assert not any(secret in text for text in shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,13 @@ class StackBackend:
         arrays = tuple(self._array(path, level) for path, level in self.levels.items())
         self.hierarchy = Hierarchy(info.title.strip() or str(info.stack_id), arrays, attributes)
         self._grids = {node.path: Grid(node.shape, node.chunk_shape) for node in arrays}
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """The mirror, and what its voxels are."""
+        if self.mirror.id is None:
+            return {}
+        return {"mirror": str(self.mirror.id)} | ({} if self.views is not None else {"dtype": self._dtype})
 
     # describing
 

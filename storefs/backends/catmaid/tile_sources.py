@@ -37,6 +37,7 @@ TYPE_NAMES: Mapping[int, str] = {
 _ZY = 2
 _DVID_PLANES = ("xy", "xz", "yz")
 _SCALE_TOKEN = "%SCALE_DATASET%"  # noqa: S105  # no password
+_ACCOUNT = re.compile(r"://[^/?#]*@")
 _PACKED = re.compile(r"[?&]pack=(?:graya|rgba)")
 # more than noise takes in any format
 _BYTES_PER_PIXEL = 32
@@ -110,12 +111,8 @@ def shown_url(mirror: Mirror, info: StackInfo, server: str, tile: Tile) -> str:
 
 
 def without_secrets(address: str) -> str:
-    """`address` without the user and password that may stand before its host."""
-    scheme, found, rest = address.partition("://")
-    if not found:
-        return address
-    root, slash, path = rest.partition("/")
-    return f"{scheme}://{root.rpartition('@')[2]}{slash}{path}"
+    """`address` without the user and password that may stand before its host, also where it is one within another."""
+    return _ACCOUNT.sub("://", address)
 
 
 def no_tiles(mirror: Mirror, orientation: int) -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from storefs.backends.catmaid.tile_sources import without_secrets
 from storefs.errors import MetadataError, Unsupported
 from storefs.model import Encoding
 from storefs.plans import Volume, VolumeBox
@@ -176,8 +177,8 @@ def find_views(
     """
     place = volume_of(mirror, info.orientation)
     if place is None and mirror.tile_source_type == BY_BROWSER:
-        message = f"{mirror.image_base}: expected gs://… or https://… that ends in the order of axes, such as /0_1_2"
-        raise MetadataError(message)
+        shown = without_secrets(mirror.image_base)
+        raise MetadataError(f"{shown}: expected gs://… or https://… that ends in the order of axes, such as /0_1_2")
     if place is None:
         return None
     hierarchy: Hierarchy = yield Volume(place.url)

@@ -18,6 +18,7 @@ from storefs.backends.catmaid.tile_sources import (
     shown_url,
     tile_request,
     tile_url,
+    without_secrets,
 )
 from storefs.plans import At, Call, Get
 from tests.backends.catmaid.golden_files import ABSENT, GOLDEN
@@ -142,3 +143,17 @@ def test_messages_show_no_secrets():
     shown = shown_url(mirror(2, "https://me:secret@h/cgi"), stack(), "https://c", Tile(0, 0, 0, 0))
     assert shown == "https://h/cgi"
     assert shown_url(mirror(3, "vol"), stack(), "https://c", Tile(0, 0, 0, 0)) == "https://c/1/stack/2/tile"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:p@w@h/a@b", "https://h/a@b"),
+        ("precomputed://https://me:pw@h/a", "precomputed://https://h/a"),
+        ("https://h:80/a?b=c@d", "https://h:80/a?b=c@d"),
+        ("vol@1", "vol@1"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(address: str, shown: str):
+    """User and password are left out of what is shown, and nothing else is."""
+    assert without_secrets(address) == shown
