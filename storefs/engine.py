@@ -27,11 +27,13 @@ from storefs.plans import Body, Get, Plan
 from storefs.source import Source
 from storefs.spans import Span, span_length, spans
 from storefs.window import Piece, Scattered, Window, lie
-from storefs.workers import Job, Task, pool
+from storefs.workers import Job, Task, cores, pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 
 CONCURRENCY = 32
+NEAR_SECONDS = 0.002
+NEAR_THREADS_PER_CORE = 4
 # as much again may be taken by what is being decoded, and unpacked before
 BYTES_IN_FLIGHT = 64 << 20
 
@@ -47,7 +49,6 @@ class Reader:
         self.dtype = np.dtype(node.dtype)
         self.local: bool = getattr(volume.transport, "local", False)
         self.chunk_bytes = math.prod(node.chunk_shape) * self.dtype.itemsize
-        self.width = max(1, min(_concurrency(volume), BYTES_IN_FLIGHT // self.chunk_bytes))
         backend = None if node.unsupported else volume.backend
         self.plain = self._plain_backend()
         self.batch = backend if isinstance(backend, SupportsBatch) else None
@@ -62,6 +63,11 @@ class Reader:
             return None
         first = ChunkId(self.node.path, (0,) * len(self.node.shape))
         return None if backend.plain_object(first) is None else backend
+
+    @property
+    def width(self) -> int:
+        """How many chunks to fetch at a time."""
+        return max(1, min(_concurrency(self.volume), BYTES_IN_FLIGHT // self.chunk_bytes))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -331,7 +337,10 @@ def open_reader(source: Source, path: str) -> Reader:
 
 
 def _concurrency(volume: Opened) -> int:
-    return int(getattr(volume.transport, "concurrency", CONCURRENCY))
+    most = int(getattr(volume.transport, "concurrency", CONCURRENCY))
+    # where nothing is waited for, more threads than cores keep busy only get into each other's way
+    is_near = getattr(volume.transport, "quickest", math.inf) < NEAR_SECONDS
+    return min(most, NEAR_THREADS_PER_CORE * cores()) if is_near else most
 
 
 def _get(span: Span[Any]) -> Plan[Body | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import time
 from dataclasses import replace
@@ -53,6 +54,7 @@ class Fetching:
         self.blocking = inner.blocking or keeping.offline
         self.local = getattr(inner, "local", False) or keeping.offline
         self.concurrency = getattr(inner, "concurrency", _CONCURRENCY)
+        self.quickest = math.inf  # seconds that an answer took
 
     def connect(self, url: str) -> Fetching:
         """The same for another volume; `url` absolute or relative to this one's. Raises UrlError."""
@@ -117,20 +119,24 @@ class Fetching:
         return answer
 
     def _ask(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
+        started = time.perf_counter()
         try:
             answer = self.inner.fetch(request)
         except Exception:
             self.tally.add(requests=_count(request))
             raise
+        self.quickest = min(self.quickest, time.perf_counter() - started)
         self.tally.add(requests=_count(request), bytes_received=_length(answer))
         return answer
 
     async def _ask_async(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
+        started = time.perf_counter()
         try:
             answer = await self.inner.fetch_async(request)
         except Exception:
             self.tally.add(requests=_count(request))
             raise
+        self.quickest = min(self.quickest, time.perf_counter() - started)
         self.tally.add(requests=_count(request), bytes_received=_length(answer))
         return answer
 
