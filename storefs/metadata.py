@@ -30,7 +30,10 @@ def documents(hierarchy: Hierarchy, presentation: Presentation) -> dict[str, byt
 
 
 def _v3(hierarchy: Hierarchy, shown: Presentation) -> dict[str, Json]:
-    nodes: dict[str, Json] = {path: _v3_array(node, shown) for path, node in hierarchy.arrays_by_path.items()}
+    sources = _sources(hierarchy)
+    nodes: dict[str, Json] = {
+        path: _v3_array(node, shown, sources[path]) for path, node in hierarchy.arrays_by_path.items()
+    }
     groups = {group.path: group for group in hierarchy.walk()}
     nodes |= {path: _v3_group(group, shown) for path, group in groups.items()}
     docs = {}
@@ -48,7 +51,7 @@ def _v3_group(group: Hierarchy, shown: Presentation) -> Json:
     return {"zarr_format": 3, "node_type": "group", "attributes": _group_attributes(group, shown)}
 
 
-def _v3_array(node: ArrayNode, shown: Presentation) -> Json:
+def _v3_array(node: ArrayNode, shown: Presentation, source: str | None) -> Json:
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -59,7 +62,7 @@ def _v3_array(node: ArrayNode, shown: Presentation) -> Json:
         "fill_value": node.fill_value,
         "codecs": _v3_codecs(node, shown),
         "dimension_names": list(shown.flip(node.dimension_names)),
-        "attributes": _array_attributes(node),
+        "attributes": _array_attributes(node, source),
     }
 
 
@@ -85,12 +88,13 @@ def _v3_codecs(node: ArrayNode, shown: Presentation) -> list[Json]:
 
 def _v2(hierarchy: Hierarchy, shown: Presentation) -> dict[str, Json]:
     docs: dict[str, Json] = {}
+    sources = _sources(hierarchy)
     for group in hierarchy.walk():
         prefix = f"{group.path}/" if group.path else ""
         docs |= {f"{prefix}.zgroup": {"zarr_format": 2}, f"{prefix}.zattrs": _group_attributes(group, shown)}
     for node in hierarchy.arrays_by_path.values():
         docs[f"{node.path}/.zarray"] = _v2_array(node, shown)
-        docs[f"{node.path}/.zattrs"] = _array_attributes(node) | {
+        docs[f"{node.path}/.zattrs"] = _array_attributes(node, sources[node.path]) | {
             "_ARRAY_DIMENSIONS": list(shown.flip(node.dimension_names))
         }
     return docs | {".zmetadata": {"zarr_consolidated_format": 1, "metadata": dict(docs)}}
@@ -134,9 +138,16 @@ def native_configuration(node: ArrayNode) -> Json:
     return {"shape": list(node.chunk_shape), "dtype": node.dtype, **extra}
 
 
-def _array_attributes(node: ArrayNode) -> Json:
+def _sources(hierarchy: Hierarchy) -> dict[str, str | None]:
+    """Address of the volume that each array is of, by path: that of its group, or of the group around."""
+    whole = hierarchy.attributes.get("source")
+    return {node.path: group.attributes.get("source", whole) for group in hierarchy.walk() for node in group.arrays}
+
+
+def _array_attributes(node: ArrayNode, source: str | None = None) -> Json:
     return {
         "storefs": {
+            **({"source": source} if source else {}),
             "voxel_offset_xyz": list(node.voxel_offset_xyz),
             "resolution_xyz": list(node.resolution_xyz),
             "encoding": node.encoding.name,

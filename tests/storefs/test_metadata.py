@@ -200,7 +200,7 @@ def test_attributes():
         "encoding": "raw",
         "key": "8_8_40",
     }
-    assert docs["0/zarr.json"]["attributes"] == {"storefs": own}
+    assert docs["0/zarr.json"]["attributes"] == {"storefs": own | {"source": "memory://sample"}}
     group = docs["zarr.json"]["attributes"]["storefs"]
     assert group == own | {"source": "memory://sample", "format": "test"}
 
