@@ -279,6 +279,8 @@ def test_ctrl_c_reaches_a_running_command(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # jobs of a shell's background are born deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # only sets a handler
     )
     process.stdout.readline()
     assert "Growing" in process.stdout.readline()

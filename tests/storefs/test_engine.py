@@ -58,12 +58,15 @@ def opened(address: Any, **options: Any) -> Array:
 def at_interrupt(read: Callable[[], object]) -> None:
     """`read`, interrupted as by Ctrl-C while it runs."""
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    # jobs of a shell's background are born deaf to Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             read()
     finally:
         timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def straight(array: Array, out: np.ndarray) -> Callable[[], object]:
