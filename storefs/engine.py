@@ -35,6 +35,8 @@ CONCURRENCY = 32
 NEAR_SECONDS = 0.002
 NEAR_THREADS_PER_CORE = 4
 # as much again may be taken by what is being decoded, and unpacked before
+USUAL_COMPRESSION = 4
+BYTES_DECODED_ASIDE = 160 << 20
 BYTES_IN_FLIGHT = 64 << 20
 
 
@@ -67,7 +69,10 @@ class Reader:
     @property
     def width(self) -> int:
         """How many chunks to fetch at a time."""
-        return max(1, min(_concurrency(self.volume), BYTES_IN_FLIGHT // self.chunk_bytes))
+        # what is encoded is short on its way, and only parts of chunks are decoded elsewhere than in the result
+        sent = self.chunk_bytes if self.node.encoding.name == "raw" else self.chunk_bytes // USUAL_COMPRESSION
+        most = min(BYTES_IN_FLIGHT // max(1, sent), BYTES_DECODED_ASIDE // self.chunk_bytes)
+        return max(1, min(_concurrency(self.volume), most))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -125,7 +125,8 @@ class Fetching:
         except Exception:
             self.tally.add(requests=_count(request))
             raise
-        self.quickest = min(self.quickest, time.perf_counter() - started)
+        if _length(answer):  # what is answered without asking tells nothing
+            self.quickest = min(self.quickest, time.perf_counter() - started)
         self.tally.add(requests=_count(request), bytes_received=_length(answer))
         return answer
 
@@ -136,7 +137,8 @@ class Fetching:
         except Exception:
             self.tally.add(requests=_count(request))
             raise
-        self.quickest = min(self.quickest, time.perf_counter() - started)
+        if _length(answer):  # what is answered without asking tells nothing
+            self.quickest = min(self.quickest, time.perf_counter() - started)
         self.tally.add(requests=_count(request), bytes_received=_length(answer))
         return answer
 

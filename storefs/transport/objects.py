@@ -49,7 +49,7 @@ class ObjectTransport:
 
     blocking = False
     local = False
-    concurrency = 64
+    concurrency = 128
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
