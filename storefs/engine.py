@@ -172,8 +172,7 @@ class _Read:
         path = reader.node.path
         self.wanted = [_Wanted(number, piece, ChunkId(path, piece.cell)) for number, piece in enumerate(pieces)]
         self.job: Job | None = None
-        # files are read as quickly in small pieces
-        self.share = 0 if reader.local or reader.batch is None else span_length(out.nbytes // reader.width)
+        self.share = 0
 
     def run(self) -> None:
         """Read everything. Raises the first failure."""
@@ -191,16 +190,19 @@ class _Read:
 
     def _run_job(self) -> None:
         width = self.reader.width
+        tasks = self._tasks(width)
         if self.share:
             width = max(1, min(width, BYTES_IN_FLIGHT // self.share))
         self.job = Job(width, take_part=self.reader.local)
         with stoppable(self.job):
-            self.job.run(self._tasks())
+            self.job.run(tasks)
 
-    def _tasks(self) -> list[Task]:
+    def _tasks(self, width: int) -> list[Task]:
         backend = self.reader.batch
         batches = None if backend is None else backend.batches([wanted.chunk for wanted in self.wanted])
         if backend is not None and batches is not None:
+            # files are read as quickly in small pieces
+            self.share = 0 if self.reader.local else span_length(self.out.nbytes // width)
             return [partial(self._read_batch, backend, [self.wanted[i] for i in batch]) for batch in batches]
         return [partial(self._read, wanted) for wanted in self.wanted]
 

@@ -49,7 +49,7 @@ class ObjectTransport:
 
     blocking = False
     local = False
-    concurrency = 128
+    concurrency = 64
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location

@@ -194,7 +194,7 @@ class StackBackend:
         Raises TransportError, DecodeError.
         """
         view = self._view(chunk)
-        if isinstance(view, StoredView):
+        if view is not None and isinstance(view, StoredView):  # asking a protocol takes longer than a tile's address
             return (yield from view.stored(chunk.index))
         if view is not None:
             voxels = yield from self._read_view(view, chunk.array, *self._span(chunk))
