@@ -64,9 +64,9 @@ class BulkPipeline(CodecPipeline):
     # zarr's own
 
     @classmethod
-    def from_codecs(cls, codecs: Iterable[Codec]) -> Self:
+    def from_codecs(cls, codecs: Iterable[Codec]) -> Self:  # noqa: ARG003  # the signature is zarr's
         """Only `bulk_array` makes these, around a pipeline of zarr's."""
-        raise NotImplementedError
+        raise TypeError("a BulkPipeline is made around another pipeline and for one array")
 
     def evolve_from_array_spec(self, array_spec: ArraySpec) -> Self:
         """The same around what `inner` becomes."""

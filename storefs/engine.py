@@ -254,8 +254,10 @@ class _Read:
     # chunks that lie together
 
     def _read_batch(self, backend: SupportsBatch, batch: Sequence[_Wanted]) -> None:
+        if self.job is None:
+            raise AssertionError("batches are tasks of a job")
         batch = [wanted for wanted in batch if not self._read_cached(wanted)]
-        if not batch or self.job is None:
+        if not batch:
             return
         chunks = [wanted.chunk for wanted in batch]
         try:

@@ -119,27 +119,23 @@ class Fetching:
         return answer
 
     def _ask(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
-        started = time.perf_counter()
-        try:
-            answer = self.inner.fetch(request)
-        except Exception:
-            self.tally.add(requests=_count(request))
-            raise
-        if _length(answer):  # what is answered without asking tells nothing
-            self.quickest = min(self.quickest, time.perf_counter() - started)
-        self.tally.add(requests=_count(request), bytes_received=_length(answer))
-        return answer
+        started = self._asking(request)
+        return self._answered(self.inner.fetch(request), started)
 
     async def _ask_async(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
-        started = time.perf_counter()
-        try:
-            answer = await self.inner.fetch_async(request)
-        except Exception:
-            self.tally.add(requests=_count(request))
-            raise
-        if _length(answer):  # what is answered without asking tells nothing
+        started = self._asking(request)
+        return self._answered(await self.inner.fetch_async(request), started)
+
+    def _asking(self, request: Request) -> float:
+        """Count `request`, whatever becomes of it; when it was asked."""
+        self.tally.add(requests=_count(request))
+        return time.perf_counter()
+
+    def _answered(self, answer: Any, started: float) -> Any:  # noqa: ANN401  # answers differ by request
+        length = _length(answer)
+        if length:  # what is answered without asking tells nothing
             self.quickest = min(self.quickest, time.perf_counter() - started)
-        self.tally.add(requests=_count(request), bytes_received=_length(answer))
+        self.tally.add(bytes_received=length)
         return answer
 
     # keeping

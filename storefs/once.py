@@ -73,6 +73,8 @@ class OnceCache:
 
     def clear(self) -> None:
         """Forget all values; what is being computed goes on."""
+        if self._pid != os.getpid():
+            self._reset()  # the parent's lock may be held for ever
         with self._lock:
             self._values.clear()
             self._bytes = 0

@@ -25,9 +25,7 @@ COMPONENTS = {"Gray": 1, "YCbCr": 3, "RGB": 3, "CMYK": 4, "YCCK": 4}
 COLORSPACE = {1: "GRAY", 3: "RGB"}
 START_OF_SCAN = b"\xff\xda"
 MARKER = 0xFF
-SEQUENTIAL = (0xC0, 0xC1)
 SEGMENT_HEAD = 4
-COMPONENTS_AT = 9  # in a frame header
 # every scan of a progressive image costs a pass over all voxels, however few bytes it takes
 MAX_SCANS = 500
 SEQUENTIAL = (0xC0, 0xC1)
@@ -91,7 +89,7 @@ class Jpeg(ChunkCodec):
 def may_have_many_scans(payload: memoryview, components: int) -> bool:
     """Whether libjpeg may read more than one scan; counting them takes a tenth of what decoding takes."""
     at = 2
-    while components == 1 and at + 4 <= len(payload) and payload[at] == 0xFF:  # noqa: PLR2004  # begins a marker
+    while components == 1 and at + SEGMENT_HEAD <= len(payload) and payload[at] == MARKER:
         marker = payload[at + 1]
         if marker not in BEFORE_FRAME:
             return marker not in SEQUENTIAL
@@ -104,23 +102,6 @@ def check_scans(codec: str, payload: memoryview, components: int) -> None:
     scans = bytes(payload).count(START_OF_SCAN) if may_have_many_scans(payload, components) else 1
     if scans > MAX_SCANS:
         raise DecodeError(codec, "too many scans", f"at most {MAX_SCANS}", scans)
-
-
-def _is_one_scan(payload: memoryview) -> bool:
-    """Whether the first scan is known to hold all components, so that no decoder reads on behind it.
-
-    Counting scans takes as long as a good part of decoding.
-    """
-    at = 2
-    components = 0
-    while at + SEGMENT_HEAD <= len(payload) and payload[at] == MARKER:
-        kind, length = payload[at + 1], payload[at + 2] << 8 | payload[at + 3]
-        if kind in SEQUENTIAL and at + COMPONENTS_AT < len(payload):
-            components = payload[at + COMPONENTS_AT]
-        elif kind == START_OF_SCAN[1]:
-            return at + SEGMENT_HEAD < len(payload) and 0 < components == payload[at + SEGMENT_HEAD]
-        at += 2 + length
-    return False
 
 
 class JpegCodec(ZarrChunkCodec):

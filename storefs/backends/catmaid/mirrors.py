@@ -264,6 +264,13 @@ class _Chooser(Prober):
             # as tiles it may do; but tiles of what changes would be kept as well
             if isinstance(error, Changing) or no_tiles(mirror, self.info.orientation):
                 self.problems[mirror] = error
+            else:
+                warnings.warn(
+                    f"{name_of(mirror)}: the volume behind its tiles cannot be read ({error.message}); its tiles are "
+                    f"read, which may be compressed with loss [{self.url}]",
+                    MirrorWarning,
+                    stacklevel=2,
+                )
             return None
         return views
 

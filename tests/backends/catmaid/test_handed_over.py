@@ -73,6 +73,7 @@ def test_precomputed_chunks(em: Scene, precomputed: tuple[str, list[Array]]) -> 
     assert not any(TOKEN in str(seen) for seen in em.host.seen)
 
 
+@pytest.mark.filterwarnings("ignore:.*volume behind its tiles cannot be read")
 @pytest.mark.parametrize("place", ["file:///etc", "/etc", "s3://", "precomputed://file:///etc"])
 @pytest.mark.parametrize("kind", [13, 14])
 def test_servers_name_no_files(em: Scene, kind: int, place: str) -> None:

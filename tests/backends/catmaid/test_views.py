@@ -277,7 +277,8 @@ def test_the_wrong_kind_of_instance(lab, made, kind, path):
     """A base that names an instance of another kind is no volume, and no tiles come from it either."""
     lab.make("thing", made)
     base = f"{lab.server.url}/api/node/{lab.root}/thing/{path}/"
-    with pytest.raises(storefs.StorefsError):
+    tiles_tried = pytest.warns(MirrorWarning, match="volume behind its tiles cannot be read")
+    with tiles_tried, pytest.raises(storefs.StorefsError):
         storefs.catmaid.open_tiles(stack_info((4, 4, 4), mirror(kind, base)), retries=0)
 
 
@@ -308,6 +309,20 @@ def test_tiles_where_the_address_is_no_instance(lab, gray):
         base = f"{host.url}/dvid/api/node/ab/gray/raw/0_1/"
         group = storefs.catmaid.open_tiles(stack_info((1, 64, 64), mirror(6, base)))
         assert group["0"].chunks == (1, 64, 64)
+        np.testing.assert_array_equal(group["0"][0], gray[20, :64, :64])
+
+
+def test_tiles_where_the_server_fails(gray):
+    """Where DVID cannot say what the instance is, its tiles are read, which is said, as they may be lossy."""
+    import imagecodecs
+
+    with TileHost() as host:
+        base = "api/node/ab/gray/raw/0_1/64_64"
+        host.put(base, {"0_0_0/png": bytes(imagecodecs.png_encode(gray[20, :64, :64]))})
+        host.faults.append(Fault(lambda asked: "png" not in asked.path, status=500))
+        info = stack_info((1, 64, 64), mirror(6, f"{host.url}/api/node/ab/gray/raw/0_1/"))
+        with pytest.warns(MirrorWarning, match="compressed with loss"):
+            group = storefs.catmaid.open_tiles(info, retries=0)
         np.testing.assert_array_equal(group["0"][0], gray[20, :64, :64])
 
 
