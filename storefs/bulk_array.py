@@ -12,6 +12,7 @@ from zarr.core.buffer import default_buffer_prototype
 from storefs.bulk_pipeline import BulkPipeline
 from storefs.engine import open_reader
 from storefs.interrupts import interruptible
+from storefs.memory import empty
 from storefs.store import VirtualStore
 from storefs.window import basic_window
 
@@ -110,7 +111,7 @@ class Array(zarr.Array[Any]):
         """Memory for the result as zarr would make it; None where that is not numpy's."""
         if zarr.config.get("ndbuffer") != _NUMPY_BUFFER:
             return None
-        return np.empty(window.shape, reader.dtype, order=self.order)
+        return empty(window.shape, reader.dtype, self.order)
 
     def _open_reader(self) -> Reader | None:
         store = self.store_path.store

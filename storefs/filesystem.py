@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -19,6 +19,7 @@ from fsspec.spec import AbstractBufferedFile
 from storefs.errors import NoSuchVolume, TransportError, Unsupported, UrlError
 from storefs.mapper import VolumeMap
 from storefs.options import picklable, read_options, split_query
+from storefs.parts import Parts
 from storefs.volumes import DOCUMENTS, Volumes
 from storefs.writing import write_chunk, write_through
 
@@ -71,6 +72,7 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         read_options(options, self.own_options)
         self.options = options
         self._volumes = Volumes(lambda address: self.open_source(address, self.options))
+        self._parts = Parts(self.volume_of)
 
     def open_source(self, address: str, options: Mapping[str, Any]) -> Source:
         """The Source of the volume at `address`."""
@@ -158,15 +160,9 @@ class VirtualFileSystem(AsyncFileSystem, ChainedFileSystem):  # type: ignore[mis
         _raise_failures(found)
         return found
 
-    async def read_through(self, path: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
-        """`decode` of the chunk at `path`, for codecs that fetch their chunks themselves."""
-        source, key = await self.volume_of(path)
-        return await source.read_through(key, decode, in_thread=in_thread)
-
-    async def read_box(self, path: str, selection: Any) -> Any:  # noqa: ANN401  # zarr's selectors are untyped
-        """The voxels at `selection` of the chunk at `path`, None where reading the chunk is as cheap."""
-        source, key = await self._resolve(path)
-        return await source.read_box(key, selection)
+    async def read_part(self, path: str, selection: Any) -> Array | None:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection` of the chunk at `path`, None where it is absent; for codecs that read parts."""
+        return await self._parts.read(path, selection)
 
     async def _get_file(self, rpath: str, lpath: str, **_: Any) -> None:  # noqa: ANN401  # fsspec passes more
         data = None if await self._isdir(rpath) else await self._cat_file(rpath)

@@ -37,5 +37,6 @@ class Grid:
 
     def extent(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """True shape of chunk `index`: the chunk shape, clipped at the upper edges of the array."""
-        # a list is quicker than a generator, and every chunk of a bulk read comes by here
-        return tuple([min(c, n - i * c) for i, c, n in zip(index, self.chunk_shape, self.shape, strict=True)])
+        # no generator and no min, as every chunk of a bulk read comes by here
+        sides = zip(index, self.chunk_shape, self.shape, strict=True)
+        return tuple([c if (i + 1) * c <= n else n - i * c for i, c, n in sides])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from storefs.model import Hierarchy, Presentation
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
-_CHUNK_FOLDER = "c/"
+CHUNK_FOLDER = "c/"
 _MOST_AXES = 5
 
 
@@ -29,7 +29,7 @@ def chunk_key(chunk: ChunkId, presentation: Presentation) -> str:
 def chunk_folder(array: str, presentation: Presentation) -> str:
     """What all chunk keys of `array` begin with, ending in a slash."""
     folder = f"{array}/" if array else ""
-    return folder + (_CHUNK_FOLDER if presentation.zarr_format == 3 else "")  # noqa: PLR2004  # format number
+    return folder + (CHUNK_FOLDER if presentation.zarr_format == 3 else "")  # noqa: PLR2004  # format number
 
 
 def parse_chunk_key(key: str, hierarchy: Hierarchy, presentation: Presentation) -> ChunkId | None:
@@ -47,7 +47,7 @@ def parse_chunk_key(key: str, hierarchy: Hierarchy, presentation: Presentation) 
 def _splits(key: str, presentation: Presentation) -> Iterator[tuple[str, list[str]]]:
     """Every way to read `key` as the path of an array followed by numbers."""
     if presentation.zarr_format == 3:  # noqa: PLR2004  # format number
-        path, found, numbers = f"/{key}".rpartition(f"/{_CHUNK_FOLDER}")
+        path, found, numbers = f"/{key}".rpartition(f"/{CHUNK_FOLDER}")
         if found:
             yield path[1:], numbers.split("/")
         return

@@ -10,24 +10,23 @@ import itertools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import fsspec
-import numcodecs
 import numpy as np
 
-from storefs.backend import Forgetful, SupportsRegion, Transport
-from storefs.errors import MetadataError, Unsupported, UrlError
+from storefs.backend import Forgetful, Transport
+from storefs.chunk_reader import ChunkReader
+from storefs.errors import MetadataError, UrlError
 from storefs.filesystem import VirtualFileSystem
 from storefs.grid import Grid
-from storefs.keys import chunk_key
-from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId, Hierarchy
 from storefs.once import OnceCache
-from storefs.opened import Opened
 from storefs.plans import Volume, VolumeBox
 from storefs.source import Source
-from storefs_codecs.chunk_codec import Array, Bytes
+from storefs.workers import Job
+from storefs_codecs.chunk_codec import Array
 
 CACHE_BYTES = 128 << 20
 
@@ -73,7 +72,7 @@ class Neighbours:
             case Volume():
                 return (await self.source(request.url).open_async()).backend.hierarchy
             case VolumeBox():
-                return await self._read_async(request)
+                return await asyncio.to_thread(self._read, request)
         return await self.transport.fetch_async(request)
 
     @property
@@ -121,50 +120,27 @@ class Neighbours:
         source = self.source(box.url)
         volume = source.open()
         node = _array(volume.backend.hierarchy, box)
+        reader = ChunkReader(source, volume, node)
         pieces = _pieces(node, box)
-        return _assembled(node, box, pieces, [self._voxels(source, volume, piece) for piece in pieces])
+        found: list[Array | None] = [None] * len(pieces)
 
-    async def _read_async(self, box: VolumeBox) -> Array | None:
-        source = self.source(box.url)
-        volume = await source.opened()
-        node = _array(volume.backend.hierarchy, box)
-        pieces = _pieces(node, box)
-        tasks = [asyncio.create_task(self._voxels_async(source, volume, piece)) for piece in pieces]
-        try:
-            found = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:  # the rest of a read that failed is of no use
-                task.cancel()
-        return _assembled(node, box, pieces, list(found))
+        def read(number: int) -> None:
+            found[number] = self._voxels(reader, pieces[number])
 
-    def _voxels(self, source: Source, volume: Opened, piece: _Piece) -> Array | None:
-        chunk = piece.chunk
-        plan = None
-        if isinstance(volume.backend, SupportsRegion):
-            plan = volume.backend.read_box(chunk, piece.start, piece.stop)
-        if plan is not None:
-            return source.run(volume, plan, chunk)
-        if piece.stop == volume.extent(chunk) and not any(piece.start):
-            return _chunk(source, volume, chunk)
-        held: _Held = self._chunks.get((source.url, chunk), lambda: _Held(_chunk(source, volume, chunk)))
-        return held.part(piece)
+        # this thread takes part, so that there always is one, however many wait for volumes behind volumes
+        Job(int(volume.transport.concurrency), take_part=True).run([partial(read, n) for n in range(len(pieces))])
+        return _assembled(node, box, pieces, found)
 
-    async def _voxels_async(self, source: Source, volume: Opened, piece: _Piece) -> Array | None:
-        chunk = piece.chunk
-        key = chunk_key(chunk, source.presentation)
-        selection = tuple(map(slice, piece.start, piece.stop))
-        part = await source.read_box(key, selection)
-        if part is not None:
-            return part
-        extent = volume.extent(chunk)
-        if piece.stop == extent and not any(piece.start):
-            return await _chunk_async(source, volume, chunk)
-
-        async def held() -> _Held:
-            return _Held(await _chunk_async(source, volume, chunk))
-
-        found: _Held = await self._chunks.get_async((source.url, chunk), held)
-        return found.part(piece)
+    def _voxels(self, reader: ChunkReader, piece: _Piece) -> Array | None:
+        chunk, inside = piece.chunk, tuple(slice(a, b, 1) for a, b in zip(piece.start, piece.stop, strict=True))
+        if piece.stop == reader.grid.extent(chunk.index) and not any(piece.start):
+            return reader.voxels(chunk)
+        cut_out = reader.cut_out(chunk, inside)
+        if cut_out is not None:
+            return cut_out
+        key = reader.source.url, chunk
+        held: _Held = self._chunks.get(key, lambda: _Held(reader.voxels(chunk)))
+        return held.part(inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +164,9 @@ class _Held:
         """Bytes of memory."""
         return 0 if self._voxels is None else int(self._voxels.nbytes)
 
-    def part(self, piece: _Piece) -> Array | None:
-        """The voxels of `piece`."""
-        return None if self._voxels is None else self._voxels[tuple(map(slice, piece.start, piece.stop))]
+    def part(self, inside: tuple[slice, ...]) -> Array | None:
+        """The voxels `inside`."""
+        return None if self._voxels is None else self._voxels[inside]
 
 
 def _array(hierarchy: Hierarchy, box: VolumeBox) -> ArrayNode:
@@ -229,35 +205,3 @@ def _assembled(node: ArrayNode, box: VolumeBox, pieces: list[_Piece], found: lis
     for piece, voxels in stored:
         out[piece.at] = voxels
     return out
-
-
-def _chunk(source: Source, volume: Opened, chunk: ChunkId) -> Array | None:
-    """The chunk's voxels, of its true extent; None where absent. Raises Unsupported, TransportError, DecodeError."""
-    node = volume.node(chunk)
-    if node.unsupported:
-        raise Unsupported(node.unsupported, url=source.url, chunk=volume.backend.name(chunk))
-    stored = source.run(volume, volume.backend.read(chunk), chunk)
-    if stored is None:
-        return None
-    codec, extent = _codec(node), volume.extent(chunk)
-
-    def decode() -> Array:
-        voxels: Array = codec.decode_chunk(stored() if callable(stored) else stored, extent=extent)
-        return voxels
-
-    return volume.decode(chunk, decode)
-
-
-async def _chunk_async(source: Source, volume: Opened, chunk: ChunkId) -> Array | None:
-    codec, extent = _codec(volume.node(chunk)), volume.extent(chunk)
-
-    def decode(payload: Bytes) -> Array:
-        voxels: Array = codec.decode_padded(payload)
-        return voxels
-
-    voxels = await source.read_through(chunk_key(chunk, source.presentation), decode, in_thread=True)
-    return None if voxels is None else voxels[tuple(map(slice, extent))]
-
-
-def _codec(node: ArrayNode) -> Any:  # noqa: ANN401  # numcodecs is untyped
-    return numcodecs.get_codec({"id": codec_id(node), **native_configuration(node)})

@@ -22,7 +22,7 @@ def plain_box(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | Non
             return None
         if step != 1 or stop <= start:
             return None
-        box.append(slice(start, stop))
+        box.append(slice(start, stop, 1))
     return tuple(box)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from storefs.backend import Choosing, Opener, Payload, Stored, SupportsRegion, Transport, Volatile
+from storefs.backend import Choosing, Opener, Payload, Stored, Transport, Volatile
 from storefs.chunk_cache import ChunkCache
 from storefs.errors import Changing, MissingChunk, NoSuchVolume, StorefsError, TransportError, Unsupported, UrlError
-from storefs.face import pad, show, show_absent, shows_absent
+from storefs.face import show, show_absent, shows_absent
 from storefs.fetching import Fetching
 from storefs.listing import batches, chunk_keys_under, documents_under, names_below
 from storefs.model import ChunkId, Presentation
@@ -23,9 +23,7 @@ from storefs.opened import Opened, describe, describe_async
 from storefs.options import Keeping
 from storefs.plans import Once, Plan, Request, drive, drive_async
 from storefs.progress import Progress, progress_of
-from storefs.selection import kept_axes, plain_box
 from storefs.tally import Tally
-from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 
 T = TypeVar("T")
@@ -201,59 +199,13 @@ class Source:
         volume = await self.opened()
         if volume.transport.blocking:
             return await asyncio.to_thread(self.read_in_thread, volume, chunk)
-        stored = await self._fetch(volume, chunk)
+        stored = await self.stored_async(volume, chunk)
         if callable(stored) or self.presentation.face == "portable":
             return await asyncio.to_thread(self._show, volume, chunk, stored)
         return self._show(volume, chunk, stored)
 
-    async def read_through(self, key: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
-        """`decode` of the chunk under `key`, None where it is absent; errors name the chunk.
-
-        `decode` gives the voxels of the chunk as zarr shows it, padded where it is clipped; so may the cache.
-        Fetching from files and decoding share one worker thread; `in_thread=False` says decoding is too cheap for
-        a thread of its own.
-        """
-        volume = await self.opened()
-        chunk = volume.chunk(key)
-        if chunk is None:
-            return None
-        kept = self._kept(volume, chunk)
-        if kept is not None:
-            return kept
-        if volume.transport.blocking:
-            return await asyncio.to_thread(self._read_through_in_thread, volume, chunk, decode)
-        stored = await self._fetch(volume, chunk)
-        if in_thread or callable(stored) or self.presentation.face == "portable":
-            return await asyncio.to_thread(self._show_through, volume, chunk, stored, decode)
-        return self._show_through(volume, chunk, stored, decode)
-
-    async def read_box(self, key: str, selection: Any) -> Array | None:  # noqa: ANN401  # zarr's selectors are untyped
-        """The voxels at `selection` of the chunk under `key`, where the backend can read them without the rest.
-
-        None where it cannot, or the chunk as a whole is as cheap. Raises as `read` does.
-        """
-        volume = await self.opened()
-        chunk = volume.chunk(key)
-        # which voxels of a box are absent cannot be told
-        if chunk is None or not isinstance(volume.backend, SupportsRegion) or self.missing == "error":
-            return None
-        if self.decoded is not None and chunk in self.decoded:
-            return None
-        box = plain_box(selection, self.presentation.flip(volume.node(chunk).chunk_shape))
-        if box is None:
-            return None
-        stored_box = self.presentation.flip(box)
-        start, stop = tuple(s.start for s in stored_box), tuple(s.stop for s in stored_box)
-        if any(s > n for s, n in zip(stop, volume.extent(chunk), strict=True)):
-            return None
-        plan = volume.backend.read_box(chunk, start, stop)
-        if plan is None:
-            return None
-        voxels = await asyncio.to_thread(self.run, volume, plan, chunk)
-        shown = voxels if self.presentation.axes == "zyx" else voxels.T
-        return shown[kept_axes(selection)]
-
-    async def _fetch(self, volume: Opened, chunk: ChunkId) -> Stored | None:
+    async def stored_async(self, volume: Opened, chunk: ChunkId) -> Stored | None:
+        """The chunk as the source has it, fetched on the running event loop; None where absent. Raises as `read`."""
         self._check_supported(volume, chunk)
         return await self._run_async(volume, volume.backend.read(chunk), chunk)
 
@@ -265,36 +217,6 @@ class Source:
     def read_in_thread(self, volume: Opened, chunk: ChunkId) -> Payload | None:
         """What `read` gives, fetched and shown in this thread."""
         return self._show(volume, chunk, self.stored_in_thread(volume, chunk))
-
-    def _read_through_in_thread(
-        self, volume: Opened, chunk: ChunkId, decode: Callable[[Payload], Array]
-    ) -> Array | None:
-        return self._show_through(volume, chunk, self.stored_in_thread(volume, chunk), decode)
-
-    def _show_through(
-        self, volume: Opened, chunk: ChunkId, stored: Stored | None, decode: Callable[[Payload], Array]
-    ) -> Array | None:
-        payload = self._show(volume, chunk, stored)
-        if payload is None:
-            return None
-        shown = volume.decode(chunk, lambda: decode(payload))
-        if stored is not None:
-            self.tally.add(chunks_decoded=1)
-            self._keep(volume, chunk, shown)
-        return shown
-
-    def _kept(self, volume: Opened, chunk: ChunkId) -> Array | None:
-        """The decoded chunk as zarr shows it, if it is in memory."""
-        voxels = None if self.decoded is None else self.decoded.get(chunk)
-        if voxels is None:
-            return None
-        voxels = pad(voxels, volume.node(chunk))
-        return voxels if self.presentation.axes == "zyx" else voxels.T
-
-    def _keep(self, volume: Opened, chunk: ChunkId, shown: Array) -> None:
-        if self.decoded is not None:
-            voxels = shown if self.presentation.axes == "zyx" else shown.T
-            self.decoded.put(chunk, voxels[tuple(map(slice, volume.extent(chunk)))])
 
     def _check_supported(self, volume: Opened, chunk: ChunkId) -> None:
         reason = volume.node(chunk).unsupported

@@ -11,6 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from storefs.kept import statistics
 from storefs.options import picklable
+from storefs.parts import Parts
 from storefs.source import Seen
 from storefs.writing import write_chunk, write_through
 
@@ -52,6 +53,7 @@ class VirtualStore(Store):
         self._seen = seen
         self.source = open_source(url, {**self.options, **(seen.chose if seen else {})})
         self.source.expected = seen.layouts if seen else {}
+        self._parts = Parts(self._own)
 
     def __repr__(self) -> str:
         return f"VirtualStore({self.source.url!r})"
@@ -91,15 +93,13 @@ class VirtualStore(Store):
         """What reading has taken so far: requests, bytes, chunks, and how the caches have served."""
         return statistics(self.source)
 
-    async def read_through(self, key: str, decode: Callable[[Payload], Array], *, in_thread: bool) -> Array | None:
-        """`decode` of the chunk under `key`, for codecs that fetch their chunks themselves."""
+    async def read_part(self, key: str, selection: Any) -> Array | None:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection` of the chunk under `key`, None where it is absent; for codecs that read parts."""
         await self._ensure_open()
-        return await self.source.read_through(key, decode, in_thread=in_thread)
+        return await self._parts.read(key, selection)
 
-    async def read_box(self, key: str, selection: Any) -> Any:  # noqa: ANN401  # zarr's selectors are untyped
-        """The voxels at `selection` of the chunk under `key`, None where reading the chunk is as cheap."""
-        await self._ensure_open()
-        return await self.source.read_box(key, selection)
+    async def _own(self, key: str) -> tuple[Source, str]:
+        return self.source, key
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

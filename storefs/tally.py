@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,21 +19,22 @@ class Tally:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
 
     def add(self, **counts: int) -> None:
         """Add to the counts of these names."""
         if self._pid != os.getpid():
             self._reset()  # the parent's lock may be held for ever
+        held = self._counts
         with self._lock:
             for name, count in counts.items():
-                self._counts[name] += count
+                held[name] = held.get(name, 0) + count
 
     def __getitem__(self, name: str) -> int:
         if self._pid != os.getpid():
             self._reset()
         with self._lock:
-            return self._counts[name]
+            return self._counts.get(name, 0)
 
     def clear(self) -> None:
         """Begin anew at 0."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,33 +37,29 @@ class Scattered(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """Start, stop and step along one axis; `single` where an integer was given, which drops the axis."""
+    """Start, stop and step along one axis, with `length` voxels; `single` where an integer was given, dropping it."""
 
     start: int
     stop: int
     step: int
+    length: int
     single: bool
-
-    @property
-    def length(self) -> int:
-        """Number of voxels wanted."""
-        return max(0, -((self.start - self.stop) // self.step))
 
     def split(self, length: int, chunk: int) -> list[Along]:
         """What is wanted of every chunk of `chunk` voxels along an axis of `length`."""
         found: list[Along] = []
-        at = self.start
+        at, stop, step = self.start, self.stop, self.step
         done = 0
-        while at < self.stop:
+        while at < stop:
             cell = at // chunk
             origin = cell * chunk
-            end = min(origin + chunk, length)
-            limit = min(end, self.stop)
-            count = -((at - limit) // self.step)
-            whole = self.step == 1 and at == origin and limit == end
-            found.append((cell, slice(at - origin, limit - origin, self.step), slice(done, done + count), whole))
+            end = min(length, origin + chunk)
+            limit = min(stop, end)
+            count = -((at - limit) // step)
+            whole = step == 1 and at == origin and limit == end
+            found.append((cell, slice(at - origin, limit - origin, step), slice(done, done + count), whole))
             done += count
-            at += count * self.step
+            at += count * step
         return found
 
 
@@ -73,10 +68,11 @@ class Window(NamedTuple):
 
     axes: tuple[Axis, ...]
 
+    # here and below lists, not generators: they are quicker, which shows where one chunk is read
+
     @property
     def lengths(self) -> tuple[int, ...]:
         """Number of voxels wanted along every axis, 1 along those that an integer drops."""
-        # here and below lists: they are quicker than generators, which shows where one chunk is read
         return tuple([axis.length for axis in self.axes])
 
     @property
@@ -88,12 +84,14 @@ class Window(NamedTuple):
         """The same selection of the transposed array."""
         return Window(self.axes[::-1])
 
-    def pieces(self, grid: Grid) -> Iterator[Piece]:
+    def pieces(self, grid: Grid) -> list[Piece]:
         """What is wanted of every chunk that has a part in the selection."""
         splits = [axis.split(n, c) for axis, n, c in zip(self.axes, grid.shape, grid.chunk_shape, strict=True)]
+        found = []
         for along in itertools.product(*splits):
             cell, inside, target, whole = zip(*along, strict=True)
-            yield Piece(cell, inside, target, all(whole))
+            found.append(Piece(cell, inside, target, False not in whole))
+        return found
 
 
 class Lie(NamedTuple):
@@ -124,15 +122,11 @@ def lie(inside: Slices, extent: tuple[int, ...], itemsize: int) -> Lie:
 def basic_window(selection: Any, shape: tuple[int, ...]) -> Window | None:  # noqa: ANN401  # whatever stood in brackets
     """`selection` of an array of `shape`; None where it is no basic selection, or lies outside."""
     items = selection if isinstance(selection, tuple) else (selection,)
-    gaps = sum([item is Ellipsis for item in items])
-    missing = len(shape) - (len(items) - gaps)
-    if gaps > 1 or missing < 0:
-        return None
-    if gaps:
-        at = next(i for i, item in enumerate(items) if item is Ellipsis)
-        items = (*items[:at], *(slice(None),) * missing, *items[at + 1 :])
-    elif missing:
-        items = (*items, *(slice(None),) * missing)
+    if len(items) != len(shape) or any(item is Ellipsis for item in items):
+        filled = _filled(items, len(shape))
+        if filled is None:
+            return None
+        items = filled
     axes = []
     for item, length in zip(items, shape, strict=True):
         axis = _axis(item, length)
@@ -142,15 +136,27 @@ def basic_window(selection: Any, shape: tuple[int, ...]) -> Window | None:  # no
     return Window(tuple(axes))
 
 
+def _filled(items: tuple[Any, ...], rank: int) -> tuple[Any, ...] | None:
+    """`items` with whole axes in place of an ellipsis, or behind the last; None where there are too many."""
+    gaps = [at for at, item in enumerate(items) if item is Ellipsis]
+    missing = rank - (len(items) - len(gaps))
+    if len(gaps) > 1 or missing < 0:
+        return None
+    at = gaps[0] if gaps else len(items)
+    return (*items[:at], *(slice(None),) * missing, *items[at + 1 :])
+
+
 def _axis(item: Any, length: int) -> Axis | None:  # noqa: ANN401  # whatever stood in brackets
     if isinstance(item, slice):
         try:
             start, stop, step = item.indices(length)
         except (TypeError, ValueError):  # zarr says what is wrong with it
             return None
-        return Axis(start, stop, step, single=False) if step > 0 else None
+        if step < 1:
+            return None
+        return Axis(start, stop, step, -((start - stop) // step) if start < stop else 0, single=False)
     if isinstance(item, int | np.integer) and not isinstance(item, bool):
         at = int(item)
         at = at + length if at < 0 else at
-        return Axis(at, at + 1, 1, single=True) if 0 <= at < length else None
+        return Axis(at, at + 1, 1, 1, single=True) if 0 <= at < length else None
     return None

@@ -53,4 +53,3 @@ class RawCodec(PartWriter, ZarrChunkCodec):
 
     numcodec: ClassVar[type[ChunkCodec]] = Raw
     in_thread: ClassVar[bool] = False
-    reads_boxes: ClassVar[bool] = True  # some sources send any part of plain voxels

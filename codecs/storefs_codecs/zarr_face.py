@@ -34,7 +34,7 @@ except ImportError:  # zarr 2 reads through the numcodecs classes, whose modules
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Iterable
 
     from zarr.abc.store import ByteGetter, ByteSetter
     from zarr.core.array_spec import ArraySpec
@@ -53,7 +53,6 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
 
     numcodec: ClassVar[type[ChunkCodec]]
     in_thread: ClassVar[bool] = True
-    reads_boxes: ClassVar[bool] = False
     is_fixed_size = False
     configuration: dict[str, Any] = field(default_factory=dict, hash=False)
 
@@ -116,37 +115,41 @@ class ZarrChunkCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
             return self._encode_sync(chunk_data, chunk_spec)
         return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)
 
+    async def decode_partial(
+        self,
+        batch_info: Iterable[tuple[ByteGetter, Any, ArraySpec]],
+    ) -> Iterable[NDBuffer | None]:
+        """Selected parts of chunks. Zarr asks for chunk by chunk, which takes no tasks of their own."""
+        batch = list(batch_info)
+        if len(batch) == 1:
+            return [await self._decode_partial_single(*batch[0])]
+        return await super().decode_partial(batch)
+
     async def _decode_partial_single(
         self,
         byte_getter: ByteGetter,
         selection: Any,  # noqa: ANN401  # zarr's selectors are untyped
         chunk_spec: ArraySpec,
     ) -> NDBuffer | None:
-        read_box = _through(byte_getter, "read_box") if self.reads_boxes else None
-        voxels = None if read_box is None else await read_box(selection)
-        if voxels is not None:
-            return chunk_spec.prototype.nd_buffer.from_numpy_array(voxels)
-        through: ReadThrough | None = _through(byte_getter, "read_through")
-        if through is not None:
-            chunk = await through(lambda payload: self._decode_bytes(payload, chunk_spec), in_thread=self.in_thread)
-            if chunk is None:
-                return None
-            return chunk_spec.prototype.nd_buffer.from_numpy_array(chunk[selection])
+        read_part: ReadPart | None = _through(byte_getter, "read_part")
+        if read_part is not None:
+            voxels = await read_part(selection)
+            return None if voxels is None else chunk_spec.prototype.nd_buffer.from_numpy_array(voxels)
         stored = await byte_getter.get(prototype=chunk_spec.prototype)
         if stored is None:
             return None
         return (await self._decode_single(stored, chunk_spec))[selection]
 
 
-class ReadThrough(Protocol):
-    """How a store (or the filesystem below zarr's FsspecStore) lets a codec fetch and decode in one step.
+class ReadPart(Protocol):
+    """How a store (or the filesystem below zarr's FsspecStore) lets a codec have a part of a chunk, decoded.
 
-    `store.read_through(key, decode, in_thread=…)` gives `decode(stored bytes)`, None where the chunk is absent. The
-    store knows which chunk it is: its errors name it, and fetching and decoding may share a worker thread.
+    `store.read_part(key, selection)` gives the voxels, None where the chunk is absent. The store knows which chunk it
+    is: its errors name it, fetching and decoding share a thread, and less than the chunk may do.
     """
 
-    def __call__(self, decode: Callable[[Bytes], Array], *, in_thread: bool) -> Awaitable[Array | None]:
-        """The decoded chunk, None where it is absent."""
+    def __call__(self, selection: Any) -> Awaitable[Array | None]:  # noqa: ANN401  # zarr's selectors are untyped
+        """The voxels at `selection`, as the chunk is shown."""
 
 
 class PartWriter(ArrayBytesCodecPartialEncodeMixin):

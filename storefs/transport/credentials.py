@@ -6,7 +6,9 @@ environment's. A profile or keys that were named by the caller go first.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,7 +40,23 @@ class Access:
     @cached_property
     def store(self) -> Any:  # noqa: ANN401  # three kinds of store
         """The obstore store."""
+        _WITH_STORES.add(self)
         return self.make_store()
+
+
+_WITH_STORES: weakref.WeakSet[Access] = weakref.WeakSet()  # a fork looks through it
+
+
+def _hold_in_child() -> None:
+    """Never drop the parent's clients in a fork: they share its sockets, and their locks may be held for ever."""
+    for access in list(_WITH_STORES):
+        store = vars(access).get("store")
+        if store is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(store))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_hold_in_child)
 
 
 def accesses(location: Location, options: TransportOptions) -> Iterator[Access | str]:

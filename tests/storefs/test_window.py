@@ -90,4 +90,4 @@ def test_cost_does_not_depend_on_the_array():
     grid = Grid((1 << 40, 1 << 40), (64, 64))
     window = basic_window((1 << 39, slice(1 << 38, (1 << 38) + 100)), grid.shape)
     assert window is not None
-    assert [piece.cell[1] for piece in itertools.islice(window.pieces(grid), 5)] == [1 << 32, (1 << 32) + 1]
+    assert [piece.cell[1] for piece in window.pieces(grid)] == [1 << 32, (1 << 32) + 1]

@@ -1,0 +1,239 @@
+"""Single chunks of one array, each had from where it costs least.
+
+That is memory, a file of mere voxels of which just a part is read, a box that the server cuts out, or the chunk as it
+is stored, decoded straight into the caller's memory where all of it is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import numcodecs
+import numpy as np
+
+from storefs.backend import Stored, SupportsBatch, SupportsPlain, SupportsRegion
+from storefs.face import refuse_frame
+from storefs.grid import Grid
+from storefs.metadata import codec_id, native_configuration
+from storefs.model import ArrayNode, ChunkId
+from storefs.opened import Opened
+from storefs.selection import kept_axes, plain_box
+from storefs.source import Source
+from storefs.window import Lie, Piece, Scattered, Slices, lie
+from storefs.workers import pool
+from storefs_codecs.chunk_codec import Array
+from storefs_codecs.errors import DecodeError
+
+Put = Callable[[Array], object]
+"""Puts the voxels of a piece, which have come, into a result."""
+
+
+class ChunkReader:
+    """Reads chunks of one array of a volume. Safe across threads and fork.
+
+    What it raises names chunk and URL: DecodeError, Unsupported, MissingChunk or a TransportError.
+    """
+
+    def __init__(self, source: Source, volume: Opened, node: ArrayNode) -> None:
+        self.source = source
+        self.volume = volume
+        self.node = node
+        self.grid = Grid(node.shape, node.chunk_shape)
+        self.dtype = np.dtype(node.dtype)
+        self.local: bool = getattr(volume.transport, "local", False)
+        self.chunk_bytes = math.prod(node.chunk_shape) * self.dtype.itemsize
+        self.flipped = volume.presentation.axes == "xyz"
+        self.decoded = source.decoded
+        backend = None if node.unsupported else volume.backend
+        self.batch = backend if isinstance(backend, SupportsBatch) else None
+        # which voxels of a box are absent cannot be told
+        self.region = backend if isinstance(backend, SupportsRegion) and source.missing != "error" else None
+        self.plain = self._plain_backend()
+
+    def _plain_backend(self) -> SupportsPlain | None:
+        """The backend, where chunks of the array may be files of mere voxels in this machine's byte order."""
+        backend = self.volume.backend
+        able = self.local and hasattr(self.volume.transport, "fill") and sys.byteorder == "little"
+        if not able or self.decoded is not None or not isinstance(backend, SupportsPlain):
+            return None
+        first = ChunkId(self.node.path, (0,) * len(self.node.shape))
+        return None if backend.plain_object(first) is None else backend
+
+    @cached_property
+    def codec(self) -> Any:  # noqa: ANN401  # numcodecs is untyped
+        """The codec of the chunks as stored."""
+        return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
+
+    # a part of one chunk, for those who ask for chunks one by one
+
+    def part(self, chunk: ChunkId, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
+        """The voxels at `selection` of `chunk` as zarr shows it, maybe read only; None where it is absent."""
+        kept = None if self.decoded is None else self.decoded.get(chunk)
+        if kept is not None:
+            return self._selected(kept, selection)
+        direct = self.region is not None or self.plain is not None
+        box = self._box(selection, self.grid.extent(chunk.index)) if direct else None
+        if box is not None:
+            voxels = self.cut_out(chunk, box)
+            if voxels is None and self.plain is not None:
+                voxels = self._plain_part(chunk, box, _new_memory)
+            if voxels is not None:
+                return self._as_shown(voxels)[kept_axes(selection)]
+        return self.part_of(chunk, self.source.stored_in_thread(self.volume, chunk), selection)
+
+    def part_of(self, chunk: ChunkId, stored: Stored | None, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
+        """The same of `chunk` as it is stored, None where it is absent."""
+        voxels = self._voxels_of(chunk, stored)
+        return None if voxels is None else self._selected(voxels, selection)
+
+    def voxels(self, chunk: ChunkId) -> Array | None:
+        """All of `chunk`, of its true extent in stored order, maybe read only; None where it is absent."""
+        kept = None if self.decoded is None else self.decoded.get(chunk)
+        return kept if kept is not None else self._voxels_of(chunk, self.source.stored_in_thread(self.volume, chunk))
+
+    def _voxels_of(self, chunk: ChunkId, stored: Stored | None) -> Array | None:
+        if stored is None:
+            self.source.check_absence(self.volume, chunk)
+            return None
+        voxels = self.decode(chunk, stored)
+        self.source.tally.add(chunks_decoded=1)
+        if self.decoded is not None:
+            self.decoded.put(chunk, voxels)
+        return voxels
+
+    def _box(self, selection: Any, extent: tuple[int, ...]) -> Slices | None:  # noqa: ANN401  # as numpy takes them
+        """`selection` as a solid box in stored order; None where it is none, or reaches beyond `extent`."""
+        shown = plain_box(selection, self.volume.presentation.flip(self.node.chunk_shape))
+        if shown is None:
+            return None
+        box: Slices = self.volume.presentation.flip(shown)
+        return None if any(s.stop > n for s, n in zip(box, extent, strict=True)) else box
+
+    def _selected(self, voxels: Array, selection: Any) -> Array:  # noqa: ANN401  # as numpy takes them
+        # numpy clips what reaches beyond, zarr means the padding there
+        inside = voxels.shape == self.node.chunk_shape or self._box(selection, voxels.shape) is not None
+        selected: Array = (self._as_shown(voxels) if inside else self.whole(voxels))[selection]
+        return selected
+
+    def _as_shown(self, voxels: Array) -> Array:
+        return voxels.T if self.flipped else voxels
+
+    # a piece of one chunk, for those who read many
+
+    def fetch(self, chunk: ChunkId, piece: Piece | Scattered) -> Put | None:
+        """What puts `piece` into a result, to be called in this thread before it fetches more; None where absent."""
+        kept = self.kept(chunk, piece)
+        if kept is not None:
+            return kept
+        if isinstance(piece, Piece):
+            voxels = None if piece.whole else self.cut_out(chunk, piece.inside)
+            if voxels is None and self.plain is not None:
+                voxels = self._plain_part(chunk, piece.inside, pool().scratch)
+            if voxels is not None:
+                return partial(_put, piece, voxels)
+        return self.unpack(chunk, piece, self.source.stored_in_thread(self.volume, chunk))
+
+    def kept(self, chunk: ChunkId, piece: Piece | Scattered) -> Put | None:
+        """The same for a chunk that is in memory; None where it is not."""
+        voxels = None if self.decoded is None else self.decoded.get(chunk)
+        return None if voxels is None else partial(self._put_selected, piece, voxels)
+
+    def unpack(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored | None) -> Put | None:
+        """The same for a chunk as it is stored; None where it is absent."""
+        if stored is None:
+            self.source.check_absence(self.volume, chunk)
+            return None
+        return partial(self._decode_into, chunk, piece, stored)
+
+    def _decode_into(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored, result: Array) -> None:
+        if piece.whole:
+            voxels = self.decode(chunk, stored, result[piece.target])
+        else:
+            voxels = self.decode(chunk, stored)
+            self._put_selected(piece, voxels, result)
+        self.source.tally.add(chunks_decoded=1)
+        if self.decoded is not None:  # what is kept becomes read only
+            self.decoded.put(chunk, voxels.copy() if piece.whole else voxels)
+
+    def _put_selected(self, piece: Piece | Scattered, voxels: Array, result: Array) -> None:
+        if isinstance(piece, Piece):
+            result[piece.target] = voxels[piece.inside]
+            return
+        selected = self.whole(voxels)[piece.inside]
+        result[piece.target] = np.squeeze(selected, piece.dropped) if piece.dropped else selected
+
+    def fill(self, chunk: ChunkId, target: Array) -> bool:
+        """Read a whole file of mere voxels into `target`; False where it is something else, or does not fit there."""
+        path = None if self.plain is None else self.plain.plain_object(chunk)
+        if path is None or not target.flags.c_contiguous or target.dtype != self.dtype:
+            return False
+        memory = target.reshape(-1).view(np.uint8).data
+        filled: bool = self.volume.transport.fill(path, memory, 0, target.nbytes)  # type: ignore[attr-defined]  # seen to be there
+        if filled:
+            self.source.tally.add(chunks_decoded=1)
+        return filled
+
+    # where voxels come from
+
+    def _plain_part(
+        self, chunk: ChunkId, inside: Slices, memory_for: Callable[[int], memoryview | None]
+    ) -> Array | None:
+        """The voxels `inside`, of a file of mere voxels of which just that part is read; None of any other."""
+        path = None if self.plain is None else self.plain.plain_object(chunk)
+        extent, itemsize = self.grid.extent(chunk.index), self.dtype.itemsize
+        lies: Lie = lie(inside, extent, itemsize)
+        memory = None if path is None else memory_for(lies.nbytes)
+        size = math.prod(extent) * itemsize
+        if memory is None or not self.volume.transport.fill(path, memory, lies.start, size):  # type: ignore[attr-defined]  # seen to be there
+            return None
+        self.source.tally.add(chunks_decoded=1)
+        voxels: Array = np.ndarray(lies.shape, self.dtype, memory, 0, lies.strides)
+        return voxels
+
+    def cut_out(self, chunk: ChunkId, inside: Slices) -> Array | None:
+        """Just the voxels `inside`, stored order, as the source cuts them out; None where the chunk is as cheap."""
+        if self.region is None or any(s.step != 1 for s in inside):
+            return None
+        plan = self.region.read_box(chunk, tuple(s.start for s in inside), tuple(s.stop for s in inside))
+        return None if plan is None else self.source.run(self.volume, plan, chunk)
+
+    def decode(self, chunk: ChunkId, stored: Stored, out: Array | None = None) -> Array:
+        """The voxels of `chunk`, of its true extent in stored order; in `out` where given. Raises DecodeError."""
+        codec = self.codec
+        extent = self.grid.extent(chunk.index)
+        target = out
+        if out is not None and not (codec.strided or out.flags.c_contiguous):
+            scratch = pool().scratch(out.nbytes)
+            target = None if scratch is None else np.frombuffer(scratch, out.dtype).reshape(extent)
+        if target is not None and target.dtype != codec.dtype:
+            target = None
+        try:
+            payload = stored() if callable(stored) else stored
+            refuse_frame(payload, self.node)
+            voxels: Array = codec.decode_chunk(payload, extent=extent, out=target)
+        except DecodeError as error:
+            raise self.volume.located(error, chunk) from error
+        if out is None or target is out:
+            return voxels
+        out[...] = voxels
+        return out
+
+    def whole(self, voxels: Array) -> Array:
+        """A chunk's `voxels` as zarr shows them: padded where clipped, axes in the order shown."""
+        if voxels.shape != self.node.chunk_shape:
+            padded = np.full(self.node.chunk_shape, self.node.fill_value, voxels.dtype)
+            padded[tuple(slice(n) for n in voxels.shape)] = voxels
+            voxels = padded
+        return self._as_shown(voxels)
+
+
+def _put(piece: Piece, voxels: Array, result: Array) -> None:
+    result[piece.target] = voxels
+
+
+def _new_memory(nbytes: int) -> memoryview:
+    return np.empty(nbytes, np.uint8).data
