@@ -18,6 +18,7 @@ import numpy as np
 from storefs.backend import Stored, SupportsBatch, SupportsPlain, SupportsRegion
 from storefs.face import refuse_frame
 from storefs.grid import Grid
+from storefs.memory import recycled
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
@@ -27,6 +28,9 @@ from storefs.window import Lie, Piece, Scattered, Slices, lie
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.raw import Raw
+
+_BYTE = np.dtype(np.uint8)
 
 Put = Callable[[Array], object]
 """Puts the voxels of a piece, which have come, into a result."""
@@ -68,6 +72,11 @@ class ChunkReader:
         """The codec of the chunks as stored."""
         return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
 
+    @cached_property
+    def _recycles(self) -> bool:
+        """Whether to decode into memory that is lent: not what is kept, nor what is a view of the payload anyway."""
+        return self.decoded is None and self.codec.strided and not isinstance(self.codec, Raw)
+
     # a part of one chunk, for those who ask for chunks one by one
 
     def part(self, chunk: ChunkId, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
@@ -80,7 +89,7 @@ class ChunkReader:
         if box is not None:
             voxels = self.cut_out(chunk, box)
             if voxels is None and self.plain is not None:
-                voxels = self._plain_part(chunk, box, _new_memory)
+                voxels = self._plain_part(chunk, box, _lent)
             if voxels is not None:
                 return self._as_shown(voxels)[kept_axes(selection)]
         return self.part_of(chunk, self.source.stored_in_thread(self.volume, chunk), selection)
@@ -206,7 +215,9 @@ class ChunkReader:
         codec = self.codec
         extent = self.grid.extent(chunk.index)
         target = out
-        if out is not None and not (codec.strided or out.flags.c_contiguous):
+        if out is None and self._recycles:
+            target = out = recycled().empty(extent, codec.dtype)
+        elif out is not None and not (codec.strided or out.flags.c_contiguous):
             scratch = pool().scratch(out.nbytes)
             target = None if scratch is None else np.frombuffer(scratch, out.dtype).reshape(extent)
         if target is not None and target.dtype != codec.dtype:
@@ -235,5 +246,5 @@ def _put(piece: Piece, voxels: Array, result: Array) -> None:
     result[piece.target] = voxels
 
 
-def _new_memory(nbytes: int) -> memoryview:
-    return np.empty(nbytes, np.uint8).data
+def _lent(nbytes: int) -> memoryview:
+    return recycled().empty((nbytes,), _BYTE).data

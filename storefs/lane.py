@@ -1,6 +1,7 @@
 """A lane: work for a few threads at a time, awaited on event loops.
 
-Cheaper than asyncio's own threads: one hop there and one back, which shows where chunks are asked for one by one.
+Cheaper than asyncio's own threads: one hop there and one back, which shows where chunks are asked for one by one; and
+none where the work takes less than the hop.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,11 +23,25 @@ class _Awaited(NamedTuple):
     future: asyncio.Future[Any]
 
 
-class Lane:
-    """Does what it is given, in order, in at most `width` threads of this process."""
+# two threads that take turns cost each other about as much
+QUICK_SECONDS = 0.00025
+# how much the latest says of how long work takes
+LATEST = 0.2
+# for how many it is not tried again, doubled every time
+FIRST_PAUSE, LONGEST_PAUSE = 16, 4096
 
-    def __init__(self, width: int) -> None:
+
+class Lane:
+    """Does what it is given, in order, in at most `width` threads of this process.
+
+    With `inline`, on the event loop itself as long as that is found to be quick.
+    """
+
+    def __init__(self, width: int, *, inline: bool = False) -> None:
         self._width = width
+        self._usual_seconds = 0.0
+        self._pause = FIRST_PAUSE
+        self._until_tried = 0 if inline else -1
         self._lock = threading.Lock()
         self._waiting: deque[_Awaited] = deque()
         self._running = 0
@@ -34,7 +50,13 @@ class Lane:
         """What `work` gives or raises, awaited on the running event loop; not begun any more once that is cancelled."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
+        if self._until_tried == 0:
+            started = time.perf_counter()
+            _settle(future, *_outcome(work))
+            self._judge(time.perf_counter() - started)
+            return future
         with self._lock:
+            self._until_tried -= self._until_tried > 0
             self._waiting.append(_Awaited(work, loop, future))
             starts = self._running < self._width
             self._running += starts
@@ -51,14 +73,22 @@ class Lane:
                 work, loop, future = self._waiting.popleft()
             if future.cancelled():
                 continue
-            result: Any = None
-            error: BaseException | None = None
-            try:
-                result = work()
-            except BaseException as raised:  # noqa: BLE001  # handed to the one who waits
-                error = raised
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-                loop.call_soon_threadsafe(_settle, future, result, error)
+                loop.call_soon_threadsafe(_settle, future, *_outcome(work))
+
+    def _judge(self, seconds: float) -> None:
+        self._usual_seconds += LATEST * (seconds - self._usual_seconds)
+        if self._usual_seconds > QUICK_SECONDS:
+            self._usual_seconds = 0.0
+            self._until_tried = self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # noqa: BLE001  # handed to the one who waits
+        return None, error
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:  # noqa: ANN401  # any value

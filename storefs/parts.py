@@ -58,7 +58,8 @@ class Parts:
             return None
         reader = ChunkReader(source, volume, volume.node(chunk))
         width = cores() if reader.local else int(volume.transport.concurrency)
-        return _Array(reader, self._lanes.setdefault(source, Lane(width)))
+        lane = Lane(width, inline=reader.local)
+        return _Array(reader, lane if reader.local else self._lanes.setdefault(source, lane))
 
 
 class _Array:
