@@ -18,7 +18,6 @@ import numpy as np
 from storefs.backend import Stored, SupportsBatch, SupportsPlain, SupportsRegion
 from storefs.face import refuse_frame
 from storefs.grid import Grid
-from storefs.memory import recycled
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
@@ -29,6 +28,7 @@ from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.raw import Raw
+from storefs_codecs.recycled import recycled
 
 _BYTE = np.dtype(np.uint8)
 

@@ -35,6 +35,9 @@ class OnceCache:
     def get(self, key: Hashable, compute: Callable[[], Any]) -> Any:  # noqa: ANN401  # holds any value
         """The value of `key`, computed in this thread if nobody else is at it."""
         while True:
+            found = self._values.get(key)  # without a future, as every chunk of a shard comes by here
+            if found is not None and self._pid == os.getpid():
+                return self._used(key, found)
             pending, mine = self._claim(key)
             if mine:
                 break
@@ -69,6 +72,13 @@ class OnceCache:
             self._fail(key, pending, error)
             raise
         self._keep(key, pending, value)
+        return value
+
+    def _used(self, key: Hashable, value: Any) -> Any:  # noqa: ANN401  # holds any value
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+        self.tally.add(hits=1, bytes_read=value.nbytes)
         return value
 
     def clear(self) -> None:

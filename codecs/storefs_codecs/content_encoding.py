@@ -15,8 +15,10 @@ import zlib
 from typing import TYPE_CHECKING, Protocol
 
 import imagecodecs
+import numpy as np
 
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.recycled import recycled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,7 @@ ZLIB_STARTS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 XZ_MEMORY = 96 << 20
 # input is fed in pieces, for each new stream copies what is left of its piece
 WINDOW = 1 << 14
+_BYTE = np.dtype(np.uint8)
 
 
 class _Decompressor(Protocol):
@@ -39,7 +42,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
 
 
-def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes:
+def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes | memoryview:
     """What `payload` holds, with `encoding` undone.
 
     Several encodings are separated by commas and undone from the last on. Known are gzip (zlib streams under
@@ -48,7 +51,7 @@ def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes:
     than `limit` bytes and where the payload is cut short, broken or of another encoding.
     """
     names = [name for name in (part.strip().lower() for part in encoding.split(",")) if name not in IDENTITY]
-    held = bytes(payload)
+    held: bytes | memoryview = payload
     for left in range(len(names) - 1, -1, -1):
         name = names[left]
         if name not in DECODERS:
@@ -57,7 +60,7 @@ def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes:
             raise DecodeError(name, "nothing to decompress")
         # what is still compressed may be a little longer than what it holds
         room = limit + limit // 8 + 1024 if left else limit
-        held = DECODERS[name](held, name, room)
+        held = DECODERS[name](bytes(held), name, room)
     if len(held) > limit:
         raise _too_long(encoding, limit)
     return held
@@ -72,25 +75,38 @@ def sniff(payload: bytes | memoryview) -> str | None:
     return next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
 
 
-def _gzip(data: bytes, name: str, limit: int) -> bytes:
+def _gzip(data: bytes, name: str, limit: int) -> bytes | memoryview:
     if data[:2] in ZLIB_STARTS:
         return _zlib(data, name, limit)
     whole = _single_member(data, limit)
     return _streams(data, name, limit, lambda: zlib.decompressobj(31)) if whole is None else whole
 
 
-def _single_member(stored: bytes, limit: int) -> bytes | None:
+def _single_member(stored: bytes, limit: int) -> memoryview | None:
     """A payload that is one gzip member and nothing else, by libdeflate; None for all others."""
     length = int.from_bytes(stored[-4:], "little")
-    if length > limit or stored.find(GZIP, 1) != -1:
+    if length > limit or _may_begin_again(stored):
         return None
+    room = recycled().empty((length,), _BYTE)
     try:
-        member = bytes(imagecodecs.gzip_decode(stored, out=length))
+        member = memoryview(imagecodecs.gzip_decode(stored, out=room))  # type: ignore[arg-type]  # any buffer is taken
     except (imagecodecs.DeflateError, ValueError):
         return None
     # libdeflate stops at the end of the member: its trailer must be the end of the payload
     checksum = int.from_bytes(stored[-GZIP_TRAILER:-4], "little")
-    return member if len(member) == length and imagecodecs.deflate_crc32(member) == checksum else None
+    if len(member) != length or imagecodecs.deflate_crc32(member) != checksum:  # type: ignore[arg-type]  # any buffer is taken
+        return None
+    return member.toreadonly()
+
+
+def _may_begin_again(stored: bytes) -> bool:
+    """Whether a second gzip member may begin somewhere in `stored`."""
+    at = stored.find(MAGIC["gzip"], 1)  # two bytes are found much quicker than three
+    while at >= 0:
+        if stored[at : at + len(GZIP)] == GZIP:
+            return True
+        at = stored.find(MAGIC["gzip"], at + 1)
+    return False
 
 
 def _zlib(data: bytes, name: str, limit: int) -> bytes:
@@ -158,7 +174,7 @@ def _too_long(name: str, limit: int) -> DecodeError:
 
 
 IDENTITY = frozenset({"", "identity", "aws-chunked"})
-DECODERS: dict[str, Callable[[bytes, str, int], bytes]] = {
+DECODERS: dict[str, Callable[[bytes, str, int], bytes | memoryview]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "zlib": _zlib,

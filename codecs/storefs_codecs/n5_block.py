@@ -168,7 +168,7 @@ def _raw(data: memoryview, _: _Settings, __: int) -> memoryview:
     return data
 
 
-def _gzip(data: memoryview, settings: _Settings, expected: int) -> bytes:
+def _gzip(data: memoryview, settings: _Settings, expected: int) -> bytes | memoryview:
     return inflate(data, "zlib" if settings.zlib else "gzip", limit=expected)
 
 

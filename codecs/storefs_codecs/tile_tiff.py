@@ -237,11 +237,11 @@ def _by_libtiff(compression: int) -> Unpack:
     return unpack
 
 
-def _deflate(data: memoryview, _: int, most: int) -> bytes:
+def _deflate(data: memoryview, _: int, most: int) -> bytes | memoryview:
     return inflate(data, "zlib", limit=most)
 
 
-def _zstd(data: memoryview, _: int, most: int) -> bytes:
+def _zstd(data: memoryview, _: int, most: int) -> bytes | memoryview:
     return inflate(data, "zstd", limit=most)
 
 

@@ -212,7 +212,7 @@ def _unwrapped(data: bytes | memoryview, sharding: Sharding, what: str) -> bytes
     if sharding.minishard_index_encoding != "gzip":
         return bytes(data)
     try:
-        return inflate(data, "gzip", limit=_minishard_limit(sharding))
+        return bytes(inflate(data, "gzip", limit=_minishard_limit(sharding)))
     except DecodeError as error:
         raise DecodeError(_FORMAT, f"{what}: {error.problem}", error.expected, error.found) from error
 
