@@ -119,24 +119,27 @@ class Fetching:
         return answer
 
     def _ask(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
-        started = self._asking(request)
-        return self._answered(self.inner.fetch(request), started)
+        started, answer = time.perf_counter(), None
+        try:
+            answer = self.inner.fetch(request)
+        finally:
+            self._count(request, answer, started)
+        return answer
 
     async def _ask_async(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
-        started = self._asking(request)
-        return self._answered(await self.inner.fetch_async(request), started)
+        started, answer = time.perf_counter(), None
+        try:
+            answer = await self.inner.fetch_async(request)
+        finally:
+            self._count(request, answer, started)
+        return answer
 
-    def _asking(self, request: Request) -> float:
-        """Count `request`, whatever becomes of it; when it was asked."""
-        self.tally.add(requests=_count(request))
-        return time.perf_counter()
-
-    def _answered(self, answer: Any, started: float) -> Any:  # noqa: ANN401  # answers differ by request
+    def _count(self, request: Request, answer: Any, started: float) -> None:  # noqa: ANN401  # answers differ by request
+        """Count `request`, whatever became of it, and its `answer`, None where there is none."""
         length = _length(answer)
         if length:  # what is answered without asking tells nothing
             self.quickest = min(self.quickest, time.perf_counter() - started)
-        self.tally.add(bytes_received=length)
-        return answer
+        self.tally.add(requests=_count(request), bytes_received=length)
 
     # keeping
 

@@ -216,7 +216,7 @@ class ObjectTransport:
 
     def _check_length(self, answer: Any, request: Get, path: str) -> None:  # noqa: ANN401  # obstore's answer
         """Raise TooLong where the body, which has not been read, is longer than it may be."""
-        size = answer.meta["size"]
+        size = answer.range[1]
         if request.limit is not None and size > request.limit:
             message = f"the object has {size} bytes, more than the {request.limit} that this can take"
             raise TooLong(message, url=self._url(path))

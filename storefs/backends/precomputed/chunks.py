@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,12 +95,18 @@ def _stored_otherwise(scale: Scale, name: str) -> Plan[tuple[str, str | None] | 
 
 def payload_limit(scale: Scale, extent: tuple[int, ...], dtype: str) -> int:
     """Most bytes that the payload of a chunk of `extent` can have, once unwrapped."""
+    encoding = scale.encoding
+    block = encoding.configuration["block_size"] if encoding.name == "compressed_segmentation" else ()
+    return _limit(encoding.name, tuple(block), extent, dtype)
+
+
+@lru_cache(1024)  # a volume has few extents
+def _limit(encoding: str, block: tuple[int, ...], extent: tuple[int, ...], dtype: str) -> int:
     raw: int = math.prod(extent) * np.dtype(dtype).itemsize
-    if scale.encoding.name == "raw":
+    if encoding == "raw":
         return raw
-    if scale.encoding.name != "compressed_segmentation":
+    if encoding != "compressed_segmentation":
         return 2 * raw + _SLACK
-    block: list[int] = scale.encoding.configuration["block_size"]
     channels = math.prod(extent[:-3])
     blocks = math.prod(-(-n // b) for n, b in zip(extent[-3:], block[::-1], strict=True))
     words_per_block = 2 + math.prod(block) + 2 * min(math.prod(block), math.prod(extent[-3:]))
