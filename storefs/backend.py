@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -52,6 +53,30 @@ class SupportsRegion(Protocol):
 
     def read_box(self, chunk: ChunkId, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array] | None:
         """Just the voxels from `start` to `stop` in the chunk; None where the chunk as a whole is as cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Boxes of `shape` side by side, the first at voxel `origin` of an array."""
+
+    origin: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def count(self, start: tuple[int, ...], stop: tuple[int, ...]) -> int:
+        """How many of them hold the voxels from `start` to `stop`."""
+        sides = zip(self.origin, self.shape, start, stop, strict=True)
+        return math.prod((b - 1 - o) // n - (a - o) // n + 1 for o, n, a, b in sides)
+
+
+@runtime_checkable
+class SupportsBoxes(Protocol):
+    """A backend that can read boxes across chunks, so that many chunks, or slices through them, take few requests."""
+
+    def boxes(self, array: str, start: tuple[int, ...], stop: tuple[int, ...], nbytes: int) -> Tiling:
+        """The boxes in which the voxels from `start` to `stop` are best asked for, each about `nbytes` long."""
+
+    def read_across(self, array: str, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array]:
+        """The voxels of the array from `start` to `stop`, absent ones as the fill value."""
 
 
 @runtime_checkable

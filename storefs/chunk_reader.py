@@ -15,7 +15,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from storefs.backend import Stored, SupportsBatch, SupportsPlain, SupportsRegion
+from storefs.backend import Stored, SupportsBatch, SupportsBoxes, SupportsPlain, SupportsRegion
 from storefs.face import refuse_frame
 from storefs.grid import Grid
 from storefs.metadata import codec_id, native_configuration
@@ -23,7 +23,7 @@ from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
 from storefs.selection import kept_axes, plain_box
 from storefs.source import Source
-from storefs.window import Lie, Piece, Scattered, Slices, lie
+from storefs.window import Boxed, Lie, Piece, Scattered, Slices, lie
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
@@ -32,6 +32,7 @@ from storefs_codecs.recycled import recycled
 
 _BYTE = np.dtype(np.uint8)
 
+Part = Piece | Boxed | Scattered
 Put = Callable[[Array], object]
 """Puts the voxels of a piece, which have come, into a result."""
 
@@ -55,7 +56,11 @@ class ChunkReader:
         backend = None if node.unsupported else volume.backend
         self.batch = backend if isinstance(backend, SupportsBatch) else None
         # which voxels of a box are absent cannot be told
-        self.region = backend if isinstance(backend, SupportsRegion) and source.missing != "error" else None
+        boxes = backend if source.missing != "error" else None
+        self.region = boxes if isinstance(boxes, SupportsRegion) else None
+        # what is kept is kept by chunks
+        keeps = self.decoded is not None or source.keeping.cache is not None
+        self.across = boxes if isinstance(boxes, SupportsBoxes) and not keeps else None
         self.plain = self._plain_backend()
 
     def _plain_backend(self) -> SupportsPlain | None:
@@ -133,8 +138,10 @@ class ChunkReader:
 
     # a piece of one chunk, for those who read many
 
-    def fetch(self, chunk: ChunkId, piece: Piece | Scattered) -> Put | None:
+    def fetch(self, chunk: ChunkId, piece: Part) -> Put | None:
         """What puts `piece` into a result, to be called in this thread before it fetches more; None where absent."""
+        if isinstance(piece, Boxed):
+            return self._fetch_across(chunk, piece)
         kept = self.kept(chunk, piece)
         if kept is not None:
             return kept
@@ -146,13 +153,21 @@ class ChunkReader:
                 return partial(_put, piece, voxels)
         return self.unpack(chunk, piece, self.source.stored_in_thread(self.volume, chunk))
 
-    def kept(self, chunk: ChunkId, piece: Piece | Scattered) -> Put | None:
-        """The same for a chunk that is in memory; None where it is not."""
-        voxels = None if self.decoded is None else self.decoded.get(chunk)
-        return None if voxels is None else partial(self._put_selected, piece, voxels)
+    def _fetch_across(self, chunk: ChunkId, piece: Boxed) -> Put:
+        if self.across is None:
+            raise AssertionError("boxes across chunks are of a backend that reads them")
+        plan = self.across.read_across(self.node.path, piece.start, piece.stop)
+        return partial(_put, piece, self.source.run(self.volume, plan, chunk))
 
-    def unpack(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored | None) -> Put | None:
+    def kept(self, chunk: ChunkId, piece: Part) -> Put | None:
+        """The same for a chunk that is in memory; None where it is not."""
+        voxels = None if self.decoded is None or isinstance(piece, Boxed) else self.decoded.get(chunk)
+        return None if voxels is None or isinstance(piece, Boxed) else partial(self._put_selected, piece, voxels)
+
+    def unpack(self, chunk: ChunkId, piece: Part, stored: Stored | None) -> Put | None:
         """The same for a chunk as it is stored; None where it is absent."""
+        if isinstance(piece, Boxed):
+            raise AssertionError("boxes across chunks come decoded")  # noqa: TRY004  # not the caller's mistake
         if stored is None:
             self.source.check_absence(self.volume, chunk)
             return None
@@ -242,7 +257,7 @@ class ChunkReader:
         return self._as_shown(voxels)
 
 
-def _put(piece: Piece, voxels: Array, result: Array) -> None:
+def _put(piece: Piece | Boxed, voxels: Array, result: Array) -> None:
     result[piece.target] = voxels
 
 

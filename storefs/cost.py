@@ -12,7 +12,7 @@ from rich.filesize import decimal
 
 from storefs.api import open_array
 from storefs.backend import Place, SupportsBatch
-from storefs.engine import open_reader
+from storefs.engine import Reader, open_reader
 from storefs.errors import NotCached, StorefsError
 from storefs.fetching import Fetching
 from storefs.kept import boxed_chunks, bytes_received, holds
@@ -24,6 +24,7 @@ from storefs.spans import span_length, spans
 from storefs.touched import Touched
 from storefs.upkeep import Opened as OpenedArray
 from storefs.upkeep import chunks_touched, source_of
+from storefs.window import basic_window
 from storefs_codecs.errors import DecodeError
 
 # a sample stands for the rest of a bigger read
@@ -112,7 +113,10 @@ def plan(
     known = False
     if chunks:
         batches = _batches(opened, chunks)
-        if batches is None:
+        boxes = _boxes(reader, selection)
+        if boxes:
+            requests = boxes
+        elif batches is None:
             requests = _driven(source, opened, chunks, found)
             fetched = fetched if requests else 0  # slices that are filled, not asked for
         elif exact:
@@ -141,6 +145,15 @@ def _batches(volume: Opened, chunks: Sequence[ChunkId]) -> list[list[ChunkId]] |
     backend = volume.backend
     found = backend.batches(chunks) if isinstance(backend, SupportsBatch) else None
     return None if found is None else [[chunks[position] for position in batch] for batch in found]
+
+
+def _boxes(reader: Reader, selection: Any) -> int:  # noqa: ANN401  # as numpy takes them
+    """How many boxes across chunks are asked for; 0 where chunks are."""
+    window = basic_window(selection, reader.shape)
+    if window is not None and reader.flipped:
+        window = window.flipped()
+    boxes = None if window is None else reader.boxes(window)
+    return 0 if window is None or boxes is None or window.box is None else boxes.count(*window.box)
 
 
 def _guessed_bytes(source: Source, node: ArrayNode, count: int, decoded: int) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from storefs.backend import Place, SupportsBatch
-from storefs.chunk_reader import ChunkReader, Put
+from storefs.backend import Place, SupportsBatch, Tiling
+from storefs.chunk_reader import ChunkReader, Part, Put
 from storefs.errors import NoSuchVolume, StorefsError, TransportError
 from storefs.face import shows_absent
 from storefs.interrupts import stoppable
@@ -21,7 +21,7 @@ from storefs.opened import Opened
 from storefs.plans import Body, Get, Plan
 from storefs.source import Source
 from storefs.spans import Span, span_length, spans
-from storefs.window import Piece, Scattered, Window
+from storefs.window import Scattered, Window
 from storefs.workers import Job, Task, cores
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
@@ -59,9 +59,26 @@ class Reader(ChunkReader):
         """
         if self.flipped:
             window, out = window.flipped(), out.T
+        boxes = self.boxes(window)
+        if boxes is not None:
+            _Read(self, window.boxes(boxes.origin, boxes.shape, self.grid), out, self._share(window)).run()
+            return
         pieces = window.pieces(self.grid)
         if pieces:
             _Read(self, pieces, out).run()
+
+    def boxes(self, window: Window) -> Tiling | None:
+        """The boxes across chunks in which `window` (stored order) takes fewer requests, if it does."""
+        box = None if self.across is None else window.box
+        if self.across is None or box is None:
+            return None
+        boxes = self.across.boxes(self.node.path, *box, self._share(window))
+        chunks = Tiling((0,) * len(self.node.shape), self.node.chunk_shape)
+        return boxes if boxes.count(*box) < chunks.count(*box) else None
+
+    def _share(self, window: Window) -> int:
+        """How many bytes of `window` to ask for at a time."""
+        return span_length(math.prod(window.lengths) * self.dtype.itemsize // self.width)
 
     def read_scattered(self, pieces: Sequence[Scattered], out: Array) -> list[bool]:
         """The voxels of `pieces` into `out`, as the array is shown; of which chunks there is anything to read.
@@ -78,14 +95,17 @@ class Reader(ChunkReader):
 
 class _Wanted(NamedTuple):
     number: int
-    piece: Piece | Scattered
+    piece: Part
     chunk: ChunkId
 
 
 class _Read:
-    """One bulk read: `pieces` into `out`. `absent` are the numbers of those whose chunks are not there."""
+    """One bulk read: `pieces` into `out`, `share` bytes at a time where that is known.
 
-    def __init__(self, reader: Reader, pieces: Sequence[Piece | Scattered], out: Array) -> None:
+    `absent` are the numbers of those whose chunks are not there.
+    """
+
+    def __init__(self, reader: Reader, pieces: Sequence[Part], out: Array, share: int = 0) -> None:
         self.reader = reader
         self.source = reader.source
         self.volume = reader.volume
@@ -95,7 +115,7 @@ class _Read:
         path = reader.node.path
         self.wanted = [_Wanted(number, piece, ChunkId(path, piece.cell)) for number, piece in enumerate(pieces)]
         self.job: Job | None = None
-        self.share = 0
+        self.share = share
 
     def run(self) -> None:
         """Read everything. Raises the first failure."""
@@ -200,7 +220,7 @@ class _Read:
             self.progress.advance(1, share)
 
 
-def _fill(piece: Piece | Scattered, value: float, result: Array) -> None:
+def _fill(piece: Part, value: float, result: Array) -> None:
     result[piece.target] = value
 
 

@@ -23,6 +23,19 @@ class Piece(NamedTuple):
     whole: bool
 
 
+class Boxed(NamedTuple):
+    """What is wanted across chunks: the voxels of the array from `start` to `stop`, which go to `target`.
+
+    `cell` is the chunk in which it begins.
+    """
+
+    cell: tuple[int, ...]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    target: Slices
+    whole: bool = False
+
+
 class Scattered(NamedTuple):
     """What is wanted of the chunk at `cell` in the words of numpy, of the whole chunk as zarr shows it.
 
@@ -83,6 +96,26 @@ class Window(NamedTuple):
     def flipped(self) -> Window:
         """The same selection of the transposed array."""
         return Window(self.axes[::-1])
+
+    @property
+    def box(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """First voxel and stop, where it is a solid box."""
+        if any(axis.step != 1 or not axis.length for axis in self.axes):
+            return None
+        return tuple([axis.start for axis in self.axes]), tuple([axis.stop for axis in self.axes])
+
+    def boxes(self, origin: tuple[int, ...], shape: tuple[int, ...], chunks: Grid) -> list[Boxed]:
+        """A solid box in boxes of `shape`, side by side from voxel `origin` on, which does not lie behind it."""
+        shifted = [a._replace(start=a.start - o, stop=a.stop - o) for a, o in zip(self.axes, origin, strict=True)]
+        rest = tuple([n - o for n, o in zip(chunks.shape, origin, strict=True)])
+        found = []
+        for cell, inside, target, _ in Window(tuple(shifted)).pieces(Grid(rest, shape)):
+            corner = [o + i * n for o, i, n in zip(origin, cell, shape, strict=True)]
+            start = tuple([c + s.start for c, s in zip(corner, inside, strict=True)])
+            stop = tuple([c + s.stop for c, s in zip(corner, inside, strict=True)])
+            first = tuple([a // c for a, c in zip(start, chunks.chunk_shape, strict=True)])
+            found.append(Boxed(first, start, stop, target))
+        return found
 
     def pieces(self, grid: Grid) -> list[Piece]:
         """What is wanted of every chunk that has a part in the selection."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from storefs.backend import Reach
+from storefs.backend import Reach, Tiling
 from storefs.backends.dvid import calls
 from storefs.backends.dvid.histories import describe_server, history
 from storefs.backends.dvid.info import IMAGE_TYPES, Instance, is_voxels, parse_instance
@@ -14,7 +14,7 @@ from storefs.backends.dvid.roi_array import RoiBackend, describe_roi
 from storefs.backends.dvid.tile_arrays import TileBackend, describe_tiles
 from storefs.backends.dvid.url import Address
 from storefs.backends.dvid.versions import Version, find_version, why_it_changes
-from storefs.backends.dvid.voxels import Level, chunk_blocks, read_box, read_chunk
+from storefs.backends.dvid.voxels import Level, blocks_at_once, chunk_blocks, read_box, read_chunk
 from storefs.backends.dvid.writing import blocks_in, check_writable, cover, write_box
 from storefs.errors import MetadataError, Unsupported
 from storefs.grid import Grid
@@ -225,6 +225,23 @@ class DvidBackend:
         if level.instance.channels > 1:
             voxels = voxels[channels]
         return voxels
+
+    def boxes(self, array: str, start: tuple[int, ...], stop: tuple[int, ...], nbytes: int) -> Tiling:
+        """Boxes of whole blocks in which the voxels from `start` to `stop` come in about `nbytes` each."""
+        level = self.levels[array]
+        low, high = self._place(level, start), self._place(level, stop)
+        blocks = blocks_at_once(level, low, high, nbytes)
+        size = level.instance.block_size
+        shape = tuple(n * b for n, b in zip(blocks, size, strict=True))[::-1]
+        origin = tuple(p // b * b - o for p, b, o in zip(low, size, level.origin, strict=True))[::-1]
+        channels = self.hierarchy.arrays_by_path[array].shape[:-_SPATIAL_AXES]
+        return Tiling((0,) * len(channels) + origin, channels + shape)
+
+    def read_across(self, array: str, start: tuple[int, ...], stop: tuple[int, ...]) -> Plan[Array]:
+        """The voxels from `start` to `stop`, in one request. Raises TransportError, DecodeError."""
+        level = self.levels[array]
+        channels = slice(start[0], stop[0]) if len(start) > _SPATIAL_AXES else slice(None)
+        return self._read_channels(level, self._place(level, start), self._place(level, stop), channels)
 
     def exists(self, chunk: ChunkId) -> Plan[bool]:
         """Whether any block of the chunk is stored."""

@@ -146,14 +146,42 @@ def read_box(level: Level, start: Triple, stop: Triple, url: str) -> Plan[Array]
     size = tuple(e - s for s, e in zip(start, stop, strict=True))
     channels = (level.instance.channels,) if level.instance.channels > 1 else ()
     covered = math.prod(h - lo for lo, h in zip(low, high, strict=True))
-    gain = LABEL_GAIN if level.instance.is_label else IMAGE_GAIN
-    if level.roi is not None or math.prod(size) * gain <= covered:
+    if _is_cut_out(level, math.prod(size), covered):
         return (yield from _read_raw(level, size, start, channels + size[::-1], url))
     extent = channels + tuple(e - lo for e, lo in zip(stop, low, strict=True))[::-1]
     voxels = yield from _read_blocks(level, (first[0], first[1], first[2]), extent, url)
     if voxels is None:
         return np.zeros(channels + size[::-1], level.instance.dtype)
     return within(voxels, tuple(slice(s - lo, None) for s, lo in zip(start, low, strict=True))[::-1])
+
+
+def blocks_at_once(level: Level, start: Triple, stop: Triple, nbytes: int) -> Triple:
+    """How many blocks along x, y, z to ask for at a time, so that about `nbytes` of `start` to `stop` come at once."""
+    block = level.instance.block_size
+    needed = [-(-e // b) - s // b for s, e, b in zip(start, stop, block, strict=True)]
+    size = [e - s for s, e in zip(start, stop, strict=True)]
+    voxel = np.dtype(level.instance.dtype).itemsize * level.instance.channels
+
+    def sent(blocks: list[int]) -> int:
+        covered = [n * b for n, b in zip(blocks, block, strict=True)]
+        box = math.prod(min(c, n) for c, n in zip(covered, size, strict=True))
+        return voxel * (box if _is_cut_out(level, box, math.prod(covered)) else math.prod(covered))
+
+    counts = [1, 1, 1]
+    axis = waited = 0  # x first: the server stores blocks along x together
+    while waited < len(counts):
+        more = [min(2 * n, needed[a]) if a == axis else n for a, n in enumerate(counts)]
+        grows = counts[axis] < needed[axis] and sent(more) <= nbytes
+        counts, waited = (more, 0) if grows else (counts, waited + 1)
+        axis = (axis + 1) % len(counts)
+    x, y, z = (-(-n // -(-n // c)) for n, c in zip(needed, counts, strict=True))  # as many, but alike
+    return x, y, z
+
+
+def _is_cut_out(level: Level, voxels: int, covered: int) -> bool:
+    """Whether a box of `voxels` is asked for by itself, not with all blocks around it, which have `covered`."""
+    gain = LABEL_GAIN if level.instance.is_label else IMAGE_GAIN
+    return level.roi is not None or voxels * gain <= covered
 
 
 def _read_blocks(level: Level, first_xyz: Triple, extent: tuple[int, ...], url: str) -> Plan[Array | None]:
