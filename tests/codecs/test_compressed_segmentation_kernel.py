@@ -66,6 +66,42 @@ def test_same_bytes(kernel, given_channel):
         assert np.array_equal(out, channel)
 
 
+FILL = 2**63 + 5
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A volume much larger than a processor's caches, that begins with a cache line."""
+    memory = np.empty(20 * 72 * 4096 + 8, np.uint64)
+    start = -memory.ctypes.data % 64 // 8
+    volume = memory[start : start + 20 * 72 * 4096].reshape(20, 72, 4096)
+    volume[:] = FILL
+    return volume
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_part_of_a_large_volume(kernel, large, data):
+    """Into a part of a volume too large for caches go the same labels, whatever its place, and nothing beside it."""
+    shape = tuple(data.draw(st.integers(1, n)) for n in (20, 24, 40))
+    step = st.sampled_from([1, 1, 8])
+    z, y, x = (data.draw(st.integers(0, n - m)) for n, m in zip((20, 72, 4096), shape, strict=True))
+    along_x = data.draw(step)
+    y, x = y // 8 * 8, min(x // along_x * along_x, 4096 - shape[2])
+    kinds = data.draw(st.sampled_from([1, 2, 4, 5, 17, 300]))
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    pool = random.integers(0, 2**64 - 1, kinds, np.uint64, endpoint=True)
+    channel = pool[np.sort(random.integers(0, kinds, shape), axis=data.draw(st.integers(0, 2)))]
+    block = data.draw(st.sampled_from([(8, 8, 8), (8, 8, 8), (4, 16, 8), (8, 8, 16)]))
+    words = kernel.encode_channel(channel, block)
+    around = large[max(0, z - 1) : z + shape[0] + 1, max(0, y - 1) : y + shape[1] + 1, max(0, x - 1) : x + shape[2] + 1]
+    part = large[z : z + shape[0], y : y + shape[1], x : x + shape[2]]
+    kernel.decode_channel(words, 0, block, part)
+    assert np.array_equal(part, channel)
+    part[...] = FILL
+    assert (around == FILL).all()
+
+
 @given(given_channel=channels(), data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_same_verdict_on_damaged_words(kernel, given_channel, data):

@@ -6,10 +6,15 @@
 
 #include "labels.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 enum { INTERFACE = 1 }; /* raise with every change of a signature below */
 enum { NO_SUCH_WIDTH = 1, VALUES_OUTSIDE, TABLE_OUTSIDE, INDEX_OUTSIDE, TOO_FAR, NO_MEMORY, MISUSE };
 
 static const uint64_t MAX_OFFSET = ((uint64_t)1 << 24) - 1;
+static const int64_t CACHED = 16 << 20; /* bytes */
 static const uint64_t FAR = (uint64_t)1 << 58; /* a voxel number no data can reach; times 32 it fits 64 bits */
 
 INLINE uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -107,6 +112,34 @@ INLINE uint64_t load_eight(const uint8_t *at, const int bits) {
     return at[0];
 }
 
+/* Eight labels of 64 bits, a whole cache line, past the caches: nobody reads them soon, and what is in there stays. */
+#if defined(__SSE2__)
+enum { STREAMS = 1 };
+
+INLINE void stream_pair(uint8_t *out, uint64_t first, uint64_t second) {
+    _mm_stream_si128((__m128i *)(void *)out, _mm_set_epi64x((int64_t)second, (int64_t)first));
+}
+
+INLINE void stream_done(void) { _mm_sfence(); }
+#else
+enum { STREAMS = 0 };
+
+INLINE void stream_pair(uint8_t *out, uint64_t first, uint64_t second) {
+    store_label(out, first, 8);
+    store_label(out + 8, second, 8);
+}
+
+INLINE void stream_done(void) {}
+#endif
+
+INLINE void stream_row(uint8_t *out, const uint8_t *values, uint64_t bit, const uint8_t *table, const int bits) {
+    const uint64_t mask = ((uint64_t)1 << bits) - 1;
+    uint64_t eight = bits ? load_eight(values + (bit >> 3), bits) : 0;
+    for (int k = 0; k < 8; k += 2)
+        stream_pair(out + 8 * k, load_label(table + (eight >> (k * bits) & mask) * 8, 8),
+                    load_label(table + (eight >> ((k + 1) * bits) & mask) * 8, 8));
+}
+
 INLINE void decode_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *values, uint64_t bit,
                        const uint8_t *table, const int bits, const int size) {
     const uint64_t mask = ((uint64_t)1 << bits) - 1;
@@ -130,7 +163,14 @@ INLINE void fill_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *tabl
 }
 
 INLINE void decode_rows(uint8_t *out, const int64_t strides[3], int64_t step, const Extent *e,
-                        const uint8_t *values, const uint8_t *table, const int bits, const int size) {
+                        const uint8_t *values, const uint8_t *table, const int bits, const int size, int stream) {
+    if (stream && bits <= 8 && size == 8) {
+        for (uint64_t z = 0; z < e->z; z++)
+            for (uint64_t y = 0; y < e->y; y++)
+                stream_row(out + (int64_t)z * strides[0] + (int64_t)y * strides[1], values,
+                           (uint64_t)bits * (z * e->step_z + y * e->step_y), table, bits);
+        return;
+    }
     for (uint64_t z = 0; z < e->z; z++)
         for (uint64_t y = 0; y < e->y; y++) {
             uint8_t *row = out + (int64_t)z * strides[0] + (int64_t)y * strides[1];
@@ -147,30 +187,40 @@ INLINE void decode_rows(uint8_t *out, const int64_t strides[3], int64_t step, co
 }
 
 INLINE void decode_block(const Channel *in, const uint8_t *header, uint8_t *out, const int64_t strides[3],
-                         int64_t step, const Extent *e, const int size) {
+                         int64_t step, const Extent *e, const int size, int stream) {
     const uint8_t *table = in->data + 4 * (load32(header) & MAX_OFFSET);
     const uint8_t *values = header[3] ? in->data + 4 * (uint64_t)load32(header + 4) : table;
     switch (header[3]) {
-    case 0: decode_rows(out, strides, step, e, values, table, 0, size); break;
-    case 1: decode_rows(out, strides, step, e, values, table, 1, size); break;
-    case 2: decode_rows(out, strides, step, e, values, table, 2, size); break;
-    case 4: decode_rows(out, strides, step, e, values, table, 4, size); break;
-    case 8: decode_rows(out, strides, step, e, values, table, 8, size); break;
-    case 16: decode_rows(out, strides, step, e, values, table, 16, size); break;
-    default: decode_rows(out, strides, step, e, values, table, 32, size); break;
+    case 0: decode_rows(out, strides, step, e, values, table, 0, size, stream); break;
+    case 1: decode_rows(out, strides, step, e, values, table, 1, size, stream); break;
+    case 2: decode_rows(out, strides, step, e, values, table, 2, size, stream); break;
+    case 4: decode_rows(out, strides, step, e, values, table, 4, size, stream); break;
+    case 8: decode_rows(out, strides, step, e, values, table, 8, size, stream); break;
+    case 16: decode_rows(out, strides, step, e, values, table, 16, size, stream); break;
+    default: decode_rows(out, strides, step, e, values, table, 32, size, stream); break;
     }
+}
+
+/* Whether every row of a whole block is one cache line of a result that does not stay in the caches anyway. */
+static int streams(const uint64_t block[3], const Grid *grid, const uint8_t *out, const int64_t strides[3],
+                   int64_t step, int size) {
+    int64_t planes = (int64_t)((grid->gz - 1) * block[0] + grid->kinds[7].z);
+    return STREAMS && size == 8 && step == 8 && block[2] == 8 && !((uintptr_t)out & 63) && !(strides[0] & 63) &&
+           !(strides[1] & 63) && strides[0] > 0 && planes > CACHED / strides[0];
 }
 
 INLINE void decode_blocks(const Channel *in, const Grid *grid, const uint64_t block[3], uint8_t *out,
                           const int64_t strides[3], int64_t step, const int size) {
+    const int stream = streams(block, grid, out, strides, step, size);
     const uint8_t *header = in->data;
     for (uint64_t z = 0; z < grid->gz; z++)
         for (uint64_t y = 0; y < grid->gy; y++) {
             uint8_t *row = out + (int64_t)(z * block[0]) * strides[0] + (int64_t)(y * block[1]) * strides[1];
             for (uint64_t x = 0; x < grid->gx; x++, header += 8)
                 decode_block(in, header, row + (int64_t)(x * block[2]) * step, strides, step,
-                             extent_of(grid, z, y, x), size);
+                             extent_of(grid, z, y, x), size, stream && (x + 1 < grid->gx || grid->kinds[7].x == 8));
         }
+    if (stream) stream_done();
 }
 
 EXPORT int storefs_cseg_interface(void) { return INTERFACE; }
