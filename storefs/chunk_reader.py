@@ -15,7 +15,7 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from storefs.backend import Stored, SupportsBatch, SupportsBoxes, SupportsPlain, SupportsRegion
+from storefs.backend import Stored, SupportsBoxes, SupportsPlain, SupportsRegion
 from storefs.face import refuse_frame
 from storefs.grid import Grid
 from storefs.metadata import codec_id, native_configuration
@@ -23,6 +23,7 @@ from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
 from storefs.selection import kept_axes, plain_box
 from storefs.source import Source
+from storefs.together import Together, together
 from storefs.window import Boxed, Lie, Piece, Scattered, Slices, lie
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
@@ -54,7 +55,6 @@ class ChunkReader:
         self.flipped = volume.presentation.axes == "xyz"
         self.decoded = source.decoded
         backend = None if node.unsupported else volume.backend
-        self.batch = backend if isinstance(backend, SupportsBatch) else None
         # which voxels of a box are absent cannot be told
         boxes = backend if source.missing != "error" else None
         self.region = boxes if isinstance(boxes, SupportsRegion) else None
@@ -76,6 +76,11 @@ class ChunkReader:
     def codec(self) -> Any:  # noqa: ANN401  # numcodecs is untyped
         """The codec of the chunks as stored."""
         return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
+
+    @cached_property
+    def together(self) -> Together | None:
+        """How to read many chunks together; None where each has an object of its own."""
+        return together(self)
 
     @cached_property
     def _recycles(self) -> bool:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from storefs.backend import Place, SupportsBatch, Tiling
+from storefs.backend import Tiling
 from storefs.chunk_reader import ChunkReader, Part, Put
 from storefs.errors import NoSuchVolume, StorefsError, TransportError
 from storefs.face import shows_absent
 from storefs.interrupts import stoppable
 from storefs.model import ChunkId
 from storefs.opened import Opened
-from storefs.plans import Body, Get, Plan
 from storefs.source import Source
-from storefs.spans import Span, span_length, spans
+from storefs.spans import Span, span_length
+from storefs.together import Together
 from storefs.window import Scattered, Window
 from storefs.workers import Job, Task, cores
 from storefs_codecs.chunk_codec import Array
@@ -148,13 +148,12 @@ class _Read:
             self.job.run(tasks)
 
     def _tasks(self, width: int) -> list[Task]:
-        backend = self.reader.batch
-        batches = None if backend is None else backend.batches([wanted.chunk for wanted in self.wanted])
-        if backend is not None and batches is not None:
-            # files are read as quickly in small pieces
-            self.share = 0 if self.reader.local else span_length(self.out.nbytes // width)
-            return [partial(self._read_batch, backend, [self.wanted[i] for i in batch]) for batch in batches]
-        return [partial(self._read, wanted) for wanted in self.wanted]
+        shared = self.reader.together
+        if shared is None:
+            return [partial(self._read, wanted) for wanted in self.wanted]
+        # files are read as quickly in small pieces
+        self.share = 0 if self.reader.local else span_length(self.out.nbytes // width)
+        return [partial(self._read_group, shared, group) for group in shared.groups(self.wanted)]
 
     def _read(self, wanted: _Wanted) -> None:
         self._write(wanted, self.reader.fetch(wanted.chunk, wanted.piece))
@@ -167,34 +166,23 @@ class _Read:
 
     # chunks that lie together
 
-    def _read_batch(self, backend: SupportsBatch, batch: Sequence[_Wanted]) -> None:
+    def _read_group(self, shared: Together, group: Sequence[_Wanted]) -> None:
         if self.job is None:
-            raise AssertionError("batches are tasks of a job")
-        batch = [wanted for wanted in batch if not self._read_kept(wanted)]
-        if not batch:
+            raise AssertionError("groups are tasks of a job")
+        group = [wanted for wanted in group if not self._read_kept(wanted)]
+        if not group:
             return
-        chunks = [wanted.chunk for wanted in batch]
         try:
-            places = self.source.run(self.volume, backend.locate(chunks), chunks[0])
+            absent, found = shared.find(group, self.share)
         except (StorefsError, DecodeError):  # one by one it shows which chunk it is about
-            self.job.add([partial(self._read, wanted) for wanted in batch])
+            self.job.add([partial(self._read, wanted) for wanted in group])
             return
-        found: list[tuple[Place, _Wanted]] = []
-        for wanted, place in zip(batch, places, strict=True):
-            if place is None:
-                self._write(wanted, self.reader.unpack(wanted.chunk, wanted.piece, None))
-            else:
-                found.append((place, wanted))
-        self.job.add([partial(self._read_span, backend, span) for span in spans(found, self.share)])
+        for wanted in absent:
+            self._write(wanted, self.reader.unpack(wanted.chunk, wanted.piece, None))
+        self.job.add([partial(self._read_span, shared, span) for span in found])
 
-    def _read_span(self, backend: SupportsBatch, span: Span[_Wanted]) -> None:
-        body = self.source.run(self.volume, _get(span), span.members[0][1].chunk)
-        for place, wanted in span.members:
-            part = None if body is None else span.part(place, body)
-            try:
-                stored = backend.unpack(wanted.chunk, place, part)
-            except DecodeError as error:
-                raise self.volume.located(error, wanted.chunk) from error
+    def _read_span(self, shared: Together, span: Span[_Wanted]) -> None:
+        for wanted, stored in shared.fetch(span):
             self._write(wanted, self.reader.unpack(wanted.chunk, wanted.piece, stored))
 
     # into the caller's memory
@@ -241,9 +229,3 @@ def _concurrency(volume: Opened) -> int:
     # where nothing is waited for, more threads than cores keep busy only get into each other's way
     is_near = getattr(volume.transport, "quickest", math.inf) < NEAR_SECONDS
     return min(most, NEAR_THREADS_PER_CORE * cores()) if is_near else most
-
-
-def _get(span: Span[Any]) -> Plan[Body | None]:
-    parts = tuple((place.start, place.stop) for place, _ in span.members)
-    body: Body | None = yield Get(span.path, span.start, span.stop, parts=parts)
-    return body

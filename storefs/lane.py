@@ -12,16 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from storefs.workers import Task, pool
-
-
-class _Awaited(NamedTuple):
-    work: Callable[[], Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
-
 
 # two threads that take turns cost each other about as much
 QUICK_SECONDS = 0.00025
@@ -43,26 +37,29 @@ class Lane:
         self._pause = FIRST_PAUSE
         self._until_tried = 0 if inline else -1
         self._lock = threading.Lock()
-        self._waiting: deque[_Awaited] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
         self._running = 0
 
     def run(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """What `work` gives or raises, awaited on the running event loop; not begun any more once that is cancelled."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        answer = Answer(asyncio.get_running_loop())
         if self._until_tried == 0:
             started = time.perf_counter()
-            _settle(future, *_outcome(work))
+            _settle(answer.future, *_outcome(work))
             self._judge(time.perf_counter() - started)
-            return future
-        with self._lock:
+        else:
             self._until_tried -= self._until_tried > 0
-            self._waiting.append(_Awaited(work, loop, future))
+            self.add(partial(answer.give, work))
+        return answer.future
+
+    def add(self, task: Callable[[], None]) -> None:
+        """Do `task`, which must not raise, in one of the threads."""
+        with self._lock:
+            self._waiting.append(task)
             starts = self._running < self._width
             self._running += starts
         if starts:
             pool().start(self._help)
-        return future
 
     def _help(self) -> Task | None:
         while True:
@@ -70,11 +67,8 @@ class Lane:
                 if not self._waiting:
                     self._running -= 1
                     return None
-                work, loop, future = self._waiting.popleft()
-            if future.cancelled():
-                continue
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
-                loop.call_soon_threadsafe(_settle, future, *_outcome(work))
+                task = self._waiting.popleft()
+            task()
 
     def _judge(self, seconds: float) -> None:
         self._usual_seconds += LATEST * (seconds - self._usual_seconds)
@@ -82,6 +76,27 @@ class Lane:
             self._usual_seconds = 0.0
             self._until_tried = self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+class Answer:
+    """A future of an event loop, to be settled from any thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def give(self, work: Callable[[], Any]) -> None:
+        """Settle it with what `work` gives or raises; nothing is done where nobody waits any more."""
+        if not self.future.cancelled():
+            self._settle(*_outcome(work))
+
+    def fail(self, error: BaseException) -> None:
+        """Settle it with `error`."""
+        self._settle(None, error)
+
+    def _settle(self, result: Any, error: BaseException | None) -> None:  # noqa: ANN401  # any value
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+            self._loop.call_soon_threadsafe(_settle, self.future, result, error)
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
@@ -92,7 +107,7 @@ def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:  # noqa: ANN401  # any value
-    if future.cancelled():
+    if future.done():  # cancelled
         return
     if error is None:
         future.set_result(result)

@@ -3,12 +3,16 @@
    An input is a head of 16 bytes (extent, block size, strides, label size), then encoded bytes. Every buffer has
    its exact size, so that the sanitizers see each step beside it. */
 
+#define _POSIX_C_SOURCE 200112L
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
+#define CACHED 100 /* small results, too, go past the caches */
 #include "../../codecs/storefs_codecs/kernels/compressed_segmentation.c"
 
-enum { HEAD = 16, CANARY = 0xA5 };
+enum { HEAD = 16, CANARY = 0xA5, LINE = 64 };
 
 typedef struct {
     uint64_t extent[3], block[3];
@@ -26,8 +30,9 @@ static void require(int truth, const char *what) {
 }
 
 static uint8_t *filled(uint64_t n, int byte) {
-    uint8_t *at = malloc(n ? (size_t)n : 1);
-    require(at != NULL, "memory");
+    void *memory = NULL;
+    require(!posix_memalign(&memory, LINE, n ? (size_t)n : 1), "memory");
+    uint8_t *at = memory;
     memset(at, byte, (size_t)n);
     return at;
 }
@@ -40,6 +45,15 @@ static Shape shape_of(const uint8_t head[HEAD]) {
     for (int axis = 0; axis < 3; axis++) {
         s.extent[axis] = 1 + head[axis] % 24;
         s.block[axis] = head[3 + axis] < 232 ? 1u + head[3 + axis] % 20 : vast[head[3 + axis] % 6];
+    }
+    if (head[6] & 64) { /* rows of whole lines */
+        s.size = 8, s.block[2] = 8;
+        s.strides[2] = 8;
+        s.strides[1] = LINE * (int64_t)((s.extent[2] + 7) / 8 + head[8] % 2);
+        s.strides[0] = s.strides[1] * (int64_t)(s.extent[1] + head[9] % 2);
+        s.bytes = 8;
+        for (int axis = 0; axis < 3; axis++) s.bytes += (s.extent[axis] - 1) * (uint64_t)s.strides[axis];
+        return s;
     }
     uint64_t step = (uint64_t)s.size + (head[6] & 2 ? head[7] % 9 : 0);
     for (int axis = 2; axis >= 0; axis--) { /* from the innermost outwards, with gaps and turned around */

@@ -14,7 +14,9 @@ enum { INTERFACE = 1 }; /* raise with every change of a signature below */
 enum { NO_SUCH_WIDTH = 1, VALUES_OUTSIDE, TABLE_OUTSIDE, INDEX_OUTSIDE, TOO_FAR, NO_MEMORY, MISUSE };
 
 static const uint64_t MAX_OFFSET = ((uint64_t)1 << 24) - 1;
-static const int64_t CACHED = 16 << 20; /* bytes */
+#ifndef CACHED
+#define CACHED (16 << 20) /* bytes of a result that stay in the caches */
+#endif
 static const uint64_t FAR = (uint64_t)1 << 58; /* a voxel number no data can reach; times 32 it fits 64 bits */
 
 INLINE uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
