@@ -2,6 +2,9 @@
 
 Format: ITU-T T.81, arranged as `image_rows` says. Orientation tags are ignored, as every reader of chunks
 does.
+
+A compiled kernel decodes regular images of one channel where it was built (see kernels); simplejpeg decodes the others,
+with the same results, and judges what is no image.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import simplejpeg
 from storefs_codecs.chunk_codec import ChunkCodec, as_czyx
 from storefs_codecs.errors import DecodeError, EncodeError
 from storefs_codecs.image_rows import as_image, channel_planes, check_image, deliver, image_size, rows_for
+from storefs_codecs.kernels import jpeg as kernels
 from storefs_codecs.zarr_face import ZarrChunkCodec
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ class Jpeg(ChunkCodec):
 
     codec_id = "storefs.jpeg"
     dtypes = frozenset({"uint8"})
+    strided = True
 
     def __init__(self, shape: tuple[int, ...] | list[int], dtype: npt.DTypeLike = "uint8", quality: int = 85) -> None:
         super().__init__(shape, dtype)
@@ -61,8 +66,12 @@ class Jpeg(ChunkCodec):
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
         channels = as_czyx(extent)[0]
+        kernel = kernels.load() if channels == 1 else None
+        chunk = kernel.decode(payload, extent, out, components=1) if kernel else None
+        if chunk is not None:
+            return chunk
         try:
-            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(payload)
+            height, width, colorspace = read_header(payload)
             check_image(self.codec_id, (height, width), COMPONENTS.get(colorspace, 0), extent)
             check_scans(self.codec_id, payload, channels)
             if channels == 1:
@@ -84,6 +93,15 @@ class Jpeg(ChunkCodec):
             return bytes(simplejpeg.encode_jpeg(image, self.quality, COLORSPACE[channels], subsampling))
         except ValueError as error:
             raise EncodeError(self.codec_id, str(error)) from error
+
+
+def read_header(payload: memoryview) -> tuple[int, int, str]:
+    """Height, width and colour space that an image declares. Raises ValueError."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(payload)
+    except KeyError as error:  # simplejpeg has no name for 4:4:1
+        raise ValueError("chroma subsampling that is not offered") from error
+    return height, width, colorspace
 
 
 def may_have_many_scans(payload: memoryview, components: int) -> bool:

@@ -1,7 +1,8 @@
 """Tiles that are JPEG images; ITU-T T.81.
 
-Grey images decode straight into the caller's memory. Colours are converted by libjpeg, CMYK is refused: whether
-its samples are inverted differs from writer to writer.
+Grey images decode straight into the caller's memory, in the compiled kernel where that takes them; it also takes those
+that could be coloured but are not. Colours are converted by libjpeg, CMYK is refused: whether its samples are inverted
+differs from writer to writer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import simplejpeg
 
+from storefs_codecs import jpeg
 from storefs_codecs.errors import DecodeError
-from storefs_codecs.jpeg import check_scans
+from storefs_codecs.kernels import jpeg as kernels
 from storefs_codecs.tile_header import CODEC, TileHeader, broken
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ CHANNELS = {"Gray": 1, "YCbCr": 3, "RGB": 3}
 def read_header(payload: memoryview) -> TileHeader:
     """The declared size and samples. Raises DecodeError."""
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(payload)
+        height, width, colorspace = jpeg.read_header(payload)
     except ValueError as error:
         raise broken("JPEG", error) from error
     if colorspace not in CHANNELS:
@@ -35,9 +37,15 @@ def read_header(payload: memoryview) -> TileHeader:
 def read_image(payload: memoryview, header: TileHeader, room: Array | None) -> Array:
     """The samples; in `room` where that is given (C order, of the header's size, one sample a pixel).
 
-    Raises DecodeError.
+    One sample a pixel may also stand for three that are equal. Raises DecodeError.
     """
-    check_scans(CODEC, payload, header.channels)
+    kernel = kernels.load()
+    if kernel is not None:
+        out = None if room is None else room[None]
+        image = kernel.decode(payload, (1, header.height, header.width), out, header.channels)
+        if image is not None:
+            return image[0] if room is None else room
+    jpeg.check_scans(CODEC, payload, header.channels)
     try:
         if header.channels > 1:
             return simplejpeg.decode_jpeg(payload, "RGB")  # type: ignore[no-any-return]  # untyped library
