@@ -18,13 +18,14 @@ import imagecodecs
 import numpy as np
 
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.kernels.gzip_member import begins
 from storefs_codecs.recycled import recycled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GZIP = b"\x1f\x8b\x08"
-GZIP_TRAILER = 8
+Bytes = bytes | memoryview
+
 MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\0"}
 ZLIB_STARTS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 # the largest preset of xz declares a dictionary of 64 MiB, whatever the size of the data
@@ -42,7 +43,7 @@ class _Decompressor(Protocol):
     def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
 
 
-def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes | memoryview:
+def inflate(payload: Bytes, encoding: str, *, limit: int) -> Bytes:
     """What `payload` holds, with `encoding` undone.
 
     Several encodings are separated by commas and undone from the last on. Known are gzip (zlib streams under
@@ -51,7 +52,7 @@ def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes 
     than `limit` bytes and where the payload is cut short, broken or of another encoding.
     """
     names = [name for name in (part.strip().lower() for part in encoding.split(",")) if name not in IDENTITY]
-    held: bytes | memoryview = payload
+    held: Bytes = payload
     for left in range(len(names) - 1, -1, -1):
         name = names[left]
         if name not in DECODERS:
@@ -60,13 +61,13 @@ def inflate(payload: bytes | memoryview, encoding: str, *, limit: int) -> bytes 
             raise DecodeError(name, "nothing to decompress")
         # what is still compressed may be a little longer than what it holds
         room = limit + limit // 8 + 1024 if left else limit
-        held = DECODERS[name](bytes(held), name, room)
+        held = DECODERS[name](held, name, room)
     if len(held) > limit:
         raise _too_long(encoding, limit)
     return held
 
 
-def sniff(payload: bytes | memoryview) -> str | None:
+def sniff(payload: Bytes) -> str | None:
     """The encoding whose magic bytes `payload` begins with: gzip, zstd, bz2 or xz.
 
     A raw chunk may begin like that by chance: compare its length with the expected one first.
@@ -75,59 +76,46 @@ def sniff(payload: bytes | memoryview) -> str | None:
     return next((name for name, magic in MAGIC.items() if start.startswith(magic)), None)
 
 
-def _gzip(data: bytes, name: str, limit: int) -> bytes | memoryview:
+def _gzip(data: Bytes, name: str, limit: int) -> Bytes:
     if data[:2] in ZLIB_STARTS:
         return _zlib(data, name, limit)
     whole = _single_member(data, limit)
     return _streams(data, name, limit, lambda: zlib.decompressobj(31)) if whole is None else whole
 
 
-def _single_member(stored: bytes, limit: int) -> memoryview | None:
+def _single_member(stored: Bytes, limit: int) -> memoryview | None:
     """A payload that is one gzip member and nothing else, by libdeflate; None for all others."""
     length = int.from_bytes(stored[-4:], "little")
-    if length > limit or _may_begin_again(stored):
+    if length > limit or begins(memoryview(stored)[1:]):
         return None
     room = recycled().empty((length,), _BYTE)
     try:
         member = memoryview(imagecodecs.gzip_decode(stored, out=room))  # type: ignore[arg-type]  # any buffer is taken
     except (imagecodecs.DeflateError, ValueError):
         return None
-    # libdeflate stops at the end of the member: its trailer must be the end of the payload
-    checksum = int.from_bytes(stored[-GZIP_TRAILER:-4], "little")
-    if len(member) != length or imagecodecs.deflate_crc32(member) != checksum:  # type: ignore[arg-type]  # any buffer is taken
-        return None
-    return member.toreadonly()
+    # libdeflate stops at the end of the member, whose length is the last that is stored
+    return member.toreadonly() if len(member) == length else None
 
 
-def _may_begin_again(stored: bytes) -> bool:
-    """Whether a second gzip member may begin somewhere in `stored`."""
-    at = stored.find(MAGIC["gzip"], 1)  # two bytes are found much quicker than three
-    while at >= 0:
-        if stored[at : at + len(GZIP)] == GZIP:
-            return True
-        at = stored.find(MAGIC["gzip"], at + 1)
-    return False
-
-
-def _zlib(data: bytes, name: str, limit: int) -> bytes:
+def _zlib(data: Bytes, name: str, limit: int) -> bytes:
     return _streams(data, name, limit, zlib.decompressobj)
 
 
-def _deflate(data: bytes, name: str, limit: int) -> bytes:
+def _deflate(data: Bytes, name: str, limit: int) -> bytes:
     # HTTP means a zlib stream, some servers send it bare
     wrapped = data[:2] in ZLIB_STARTS
     return _streams(data, name, limit, lambda: zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS))
 
 
-def _bz2(data: bytes, name: str, limit: int) -> bytes:
+def _bz2(data: Bytes, name: str, limit: int) -> bytes:
     return _streams(data, name, limit, bz2.BZ2Decompressor)
 
 
-def _xz(data: bytes, name: str, limit: int) -> bytes:
+def _xz(data: Bytes, name: str, limit: int) -> bytes:
     return _streams(data, name, limit, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
 
 
-def _streams(data: bytes, name: str, limit: int, new_stream: Callable[[], _Decompressor]) -> bytes:
+def _streams(data: Bytes, name: str, limit: int, new_stream: Callable[[], _Decompressor]) -> bytes:
     """One or more streams back to back, zero bytes allowed behind the last."""
     view = memoryview(data)
     pieces: list[bytes] = []
@@ -151,18 +139,18 @@ def _streams(data: bytes, name: str, limit: int, new_stream: Callable[[], _Decom
     return b"".join(pieces)
 
 
-def _brotli(data: bytes, name: str, limit: int) -> bytes:
+def _brotli(data: Bytes, name: str, limit: int) -> bytes:
     try:
-        return bytes(imagecodecs.brotli_decode(data, out=limit))
+        return bytes(imagecodecs.brotli_decode(data, out=limit))  # type: ignore[arg-type]  # any buffer is taken
     except (imagecodecs.BrotliError, ValueError) as error:
         raise DecodeError(
             name, f"payload is broken or longer than expected: {error}", f"at most {limit} bytes"
         ) from error
 
 
-def _zstd(data: bytes, name: str, limit: int) -> bytes:
+def _zstd(data: Bytes, name: str, limit: int) -> bytes:
     try:
-        return bytes(imagecodecs.zstd_decode(data, out=limit))
+        return bytes(imagecodecs.zstd_decode(data, out=limit))  # type: ignore[arg-type]  # any buffer is taken
     except (imagecodecs.ZstdError, ValueError) as error:
         raise DecodeError(
             name, f"payload is broken or longer than expected: {error}", f"at most {limit} bytes"
@@ -174,7 +162,7 @@ def _too_long(name: str, limit: int) -> DecodeError:
 
 
 IDENTITY = frozenset({"", "identity", "aws-chunked"})
-DECODERS: dict[str, Callable[[bytes, str, int], bytes | memoryview]] = {
+DECODERS: dict[str, Callable[[Bytes, str, int], Bytes]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "zlib": _zlib,

@@ -6,6 +6,7 @@ Plain reads of whole files: in a thread they are as fast as any library's, work 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -90,23 +91,35 @@ class FileTransport:
 def _read(path: str, request: Get) -> Body | None:
     file = os.open(path, _FLAGS)
     try:
+        if request.start is not None and request.stop is not None:
+            return _read_range(file, request.start, request.stop)
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             return None
-        start, stop = 0, status.st_size
-        if request.start is not None and request.stop is not None:
-            start, stop = request.start, min(request.stop, stop)
-        elif request.limit is not None and stop > request.limit:
+        if request.limit is not None and status.st_size > request.limit:
             raise TooLong(
-                f"the file has {stop} bytes, more than the {request.limit} that this can take", url=f"file://{path}"
+                f"the file has {status.st_size} bytes, more than the {request.limit} that this can take",
+                url=f"file://{path}",
             )
-        if stop <= start:
-            return Body(b"")
-        if start:
-            os.lseek(file, start, os.SEEK_SET)
-        return Body(_read_span(file, stop - start))
+        return Body(_read_span(file, status.st_size))
     finally:
         os.close(file)
+
+
+def _read_range(file: int, start: int, stop: int) -> Body | None:
+    if hasattr(os, "pread"):
+        with contextlib.suppress(OSError):  # of what is no file
+            data = os.pread(file, max(0, stop - start), start)
+            if len(data) == stop - start:
+                return Body(data)
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    length = min(stop, status.st_size) - start
+    if length <= 0:
+        return Body(b"")
+    os.lseek(file, start, os.SEEK_SET)
+    return Body(_read_span(file, length))
 
 
 def _read_span(file: int, length: int) -> bytes:
