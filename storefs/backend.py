@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from storefs.model import ChunkId, Hierarchy
-from storefs.plans import Body, Plan
+from storefs.plans import Body, Get, Plan
 from storefs_codecs.chunk_codec import Array
 
 Payload = bytes | memoryview
@@ -80,11 +80,14 @@ class SupportsBoxes(Protocol):
 
 
 @runtime_checkable
-class SupportsPlain(Protocol):
-    """A backend some of whose chunks are objects that hold their voxels and nothing else, as they lie in memory."""
+class SupportsObjects(Protocol):
+    """A backend some of whose chunks are objects of their own: what `read` first asks for, without its detours."""
 
-    def plain_object(self, chunk: ChunkId) -> str | None:
-        """Path of the chunk's object, if it holds as many bytes as the chunk has; None where it is stored otherwise."""
+    def object_of(self, chunk: ChunkId) -> Get | None:
+        """The object that is the chunk's and nobody else's; None where it lies with others."""
+
+    def payload_of(self, chunk: ChunkId, body: Body) -> Stored:
+        """The payload of `chunk` from its object, which is not empty. Raises DecodeError."""
 
 
 @dataclass(frozen=True, slots=True)

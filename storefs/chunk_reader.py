@@ -15,14 +15,17 @@ from typing import Any
 import numcodecs
 import numpy as np
 
-from storefs.backend import Stored, SupportsBoxes, SupportsPlain, SupportsRegion
+from storefs.backend import Stored, SupportsBoxes, SupportsObjects, SupportsRegion, Transport
+from storefs.errors import StorefsError, TooLong
 from storefs.face import refuse_frame
+from storefs.fetching import Fetching
 from storefs.grid import Grid
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
+from storefs.plans import Body, Get, resumed
 from storefs.selection import kept_axes, plain_box
-from storefs.source import Source
+from storefs.source import Source, about
 from storefs.together import Together, together
 from storefs.window import Boxed, Lie, Piece, Scattered, Slices, lie
 from storefs.workers import pool
@@ -61,16 +64,20 @@ class ChunkReader:
         # what is kept is kept by chunks
         keeps = self.decoded is not None or source.keeping.cache is not None
         self.across = boxes if isinstance(boxes, SupportsBoxes) and not keeps else None
-        self.plain = self._plain_backend()
+        transport = about(volume.transport, node.path)
+        self._fetch = transport.fetch
+        self.objects = self._own_objects(transport)
+        # chunks may be files of mere voxels in this machine's byte order
+        plain = self.local and self.decoded is None and node.encoding.name == "raw" and sys.byteorder == "little"
+        self.plain = self.objects if plain and isinstance(transport, Fetching) else None
 
-    def _plain_backend(self) -> SupportsPlain | None:
-        """The backend, where chunks of the array may be files of mere voxels in this machine's byte order."""
+    def _own_objects(self, transport: Transport) -> SupportsObjects | None:
+        """The backend, where chunks of the array are objects of their own that this transport fetches."""
         backend = self.volume.backend
-        able = self.local and hasattr(self.volume.transport, "fill") and sys.byteorder == "little"
-        if not able or self.decoded is not None or not isinstance(backend, SupportsPlain):
+        if self.node.unsupported or not isinstance(backend, SupportsObjects) or not isinstance(transport, Fetching):
             return None
         first = ChunkId(self.node.path, (0,) * len(self.node.shape))
-        return None if backend.plain_object(first) is None else backend
+        return None if backend.object_of(first) is None else backend
 
     @cached_property
     def codec(self) -> Any:  # noqa: ANN401  # numcodecs is untyped
@@ -80,7 +87,7 @@ class ChunkReader:
     @cached_property
     def together(self) -> Together | None:
         """How to read many chunks together; None where each has an object of its own."""
-        return together(self)
+        return together(self.source, self.volume, self.node)
 
     @cached_property
     def _recycles(self) -> bool:
@@ -102,7 +109,7 @@ class ChunkReader:
                 voxels = self._plain_part(chunk, box, _lent)
             if voxels is not None:
                 return self._as_shown(voxels)[kept_axes(selection)]
-        return self.part_of(chunk, self.source.stored_in_thread(self.volume, chunk), selection)
+        return self.part_of(chunk, self._stored(chunk), selection)
 
     def part_of(self, chunk: ChunkId, stored: Stored | None, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
         """The same of `chunk` as it is stored, None where it is absent."""
@@ -112,7 +119,7 @@ class ChunkReader:
     def voxels(self, chunk: ChunkId) -> Array | None:
         """All of `chunk`, of its true extent in stored order, maybe read only; None where it is absent."""
         kept = None if self.decoded is None else self.decoded.get(chunk)
-        return kept if kept is not None else self._voxels_of(chunk, self.source.stored_in_thread(self.volume, chunk))
+        return kept if kept is not None else self._voxels_of(chunk, self._stored(chunk))
 
     def _voxels_of(self, chunk: ChunkId, stored: Stored | None) -> Array | None:
         if stored is None:
@@ -143,6 +150,16 @@ class ChunkReader:
 
     # a piece of one chunk, for those who read many
 
+    def request(self, chunk: ChunkId) -> Get | None:
+        """What to ask for to have the chunk, for `fetch_object`; None where there may be other ways."""
+        if self.objects is None or not self.region is self.plain is self.across is self.decoded is None:
+            return None
+        return self.objects.object_of(chunk)
+
+    def fetch_object(self, chunk: ChunkId, piece: Part, request: Get) -> Put | None:
+        """As `fetch`, where `request` is known."""
+        return self.unpack(chunk, piece, self._stored(chunk, request))
+
     def fetch(self, chunk: ChunkId, piece: Part) -> Put | None:
         """What puts `piece` into a result, to be called in this thread before it fetches more; None where absent."""
         if isinstance(piece, Boxed):
@@ -156,7 +173,7 @@ class ChunkReader:
                 voxels = self._plain_part(chunk, piece.inside, pool().scratch)
             if voxels is not None:
                 return partial(_put, piece, voxels)
-        return self.unpack(chunk, piece, self.source.stored_in_thread(self.volume, chunk))
+        return self.unpack(chunk, piece, self._stored(chunk))
 
     def _fetch_across(self, chunk: ChunkId, piece: Boxed) -> Put:
         if self.across is None:
@@ -197,27 +214,49 @@ class ChunkReader:
 
     def fill(self, chunk: ChunkId, target: Array) -> bool:
         """Read a whole file of mere voxels into `target`; False where it is something else, or does not fit there."""
-        path = None if self.plain is None else self.plain.plain_object(chunk)
-        if path is None or not target.flags.c_contiguous or target.dtype != self.dtype:
+        found = None if self.plain is None else self.plain.object_of(chunk)
+        if found is None or not target.flags.c_contiguous or target.dtype != self.dtype:
             return False
         memory = target.reshape(-1).view(np.uint8).data
-        filled: bool = self.volume.transport.fill(path, memory, 0, target.nbytes)  # type: ignore[attr-defined]  # seen to be there
+        filled = self._fill(found.path, memory, 0, target.nbytes)
         if filled:
             self.source.tally.add(chunks_decoded=1)
         return filled
 
     # where voxels come from
 
+    def _stored(self, chunk: ChunkId, request: Get | None = None) -> Stored | None:
+        """The chunk as the source has it, None where absent."""
+        if self.objects is None:
+            return self.source.stored_in_thread(self.volume, chunk)
+        try:
+            body: Body | None = self._fetch(request or self.objects.object_of(chunk))
+            if body is not None and body.data:
+                return self.objects.payload_of(chunk, body)
+        except TooLong as error:
+            return self._stored_elsewhere(chunk, error)
+        except (StorefsError, DecodeError) as error:
+            raise self.volume.located(error, chunk) from error
+        return self._stored_elsewhere(chunk, body)
+
+    def _stored_elsewhere(self, chunk: ChunkId, answer: Body | TooLong | None) -> Stored | None:
+        """The chunk where its first request found `answer`: the backend knows the detours."""
+        return self.source.run(self.volume, resumed(self.volume.backend.read(chunk), answer), chunk)
+
+    def _fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
+        transport = self.volume.transport
+        return isinstance(transport, Fetching) and transport.fill(path, memory, start, size)
+
     def _plain_part(
         self, chunk: ChunkId, inside: Slices, memory_for: Callable[[int], memoryview | None]
     ) -> Array | None:
         """The voxels `inside`, of a file of mere voxels of which just that part is read; None of any other."""
-        path = None if self.plain is None else self.plain.plain_object(chunk)
+        found = None if self.plain is None else self.plain.object_of(chunk)
         extent, itemsize = self.grid.extent(chunk.index), self.dtype.itemsize
         lies: Lie = lie(inside, extent, itemsize)
-        memory = None if path is None else memory_for(lies.nbytes)
+        memory = None if found is None else memory_for(lies.nbytes)
         size = math.prod(extent) * itemsize
-        if memory is None or not self.volume.transport.fill(path, memory, lies.start, size):  # type: ignore[attr-defined]  # seen to be there
+        if found is None or memory is None or not self._fill(found.path, memory, lies.start, size):
             return None
         self.source.tally.add(chunks_decoded=1)
         voxels: Array = np.ndarray(lies.shape, self.dtype, memory, 0, lies.strides)

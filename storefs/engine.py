@@ -18,6 +18,7 @@ from storefs.face import shows_absent
 from storefs.interrupts import stoppable
 from storefs.model import ChunkId
 from storefs.opened import Opened
+from storefs.plans import Get
 from storefs.source import Source
 from storefs.spans import Span, span_length
 from storefs.together import Together
@@ -150,13 +151,19 @@ class _Read:
     def _tasks(self, width: int) -> list[Task]:
         shared = self.reader.together
         if shared is None:
-            return [partial(self._read, wanted) for wanted in self.wanted]
+            # planned here, one after the other, as threads that plan get into each other's way
+            requests = [self.reader.request(wanted.chunk) for wanted in self.wanted]
+            return [partial(self._read, *task) for task in zip(self.wanted, requests, strict=True)]
         # files are read as quickly in small pieces
         self.share = 0 if self.reader.local else span_length(self.out.nbytes // width)
         return [partial(self._read_group, shared, group) for group in shared.groups(self.wanted)]
 
-    def _read(self, wanted: _Wanted) -> None:
-        self._write(wanted, self.reader.fetch(wanted.chunk, wanted.piece))
+    def _read(self, wanted: _Wanted, request: Get | None = None) -> None:
+        _, piece, chunk = wanted
+        if request is None:
+            self._write(wanted, self.reader.fetch(chunk, piece))
+        else:
+            self._write(wanted, self.reader.fetch_object(chunk, piece, request))
 
     def _read_kept(self, wanted: _Wanted) -> bool:
         put = self.reader.kept(wanted.chunk, wanted.piece)

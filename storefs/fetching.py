@@ -47,6 +47,7 @@ class Fetching:
         self.tally = tally
         self.disk_tally = disk_tally
         self.keeping = keeping
+        self.keeps = keeping.cache is not None
         self.describing = describing
         self.array = array
         self._abouts: dict[str, Fetching] = {}
@@ -87,13 +88,18 @@ class Fetching:
 
     def fetch(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched in this thread. Raises as `inner` does, and NotCached."""
-        if self.keeping.cache is None or isinstance(request, Volume | VolumeBox):
-            return self._ask(request)
-        found, answer = self._look_up(request)
-        if found:
-            return answer
-        answer = self._ask(request)
-        self._keep(request, answer)
+        keeps = self.keeps and not isinstance(request, Volume | VolumeBox)
+        if keeps:
+            found, kept = self._look_up(request)
+            if found:
+                return kept
+        started, answer = time.perf_counter(), None
+        try:
+            answer = self.inner.fetch(request)
+        finally:
+            self._count(request, answer, started)
+        if keeps:
+            self._keep(request, answer)
         return answer
 
     def fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
@@ -109,21 +115,13 @@ class Fetching:
 
     async def fetch_async(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched on the running event loop. Raises as `inner` does, and NotCached."""
-        if self.keeping.cache is None or isinstance(request, Volume | VolumeBox):
+        if not self.keeps or isinstance(request, Volume | VolumeBox):
             return await self._ask_async(request)
         found, answer = await asyncio.to_thread(self._look_up, request)
         if found:
             return answer
         answer = await self._ask_async(request)
         await asyncio.to_thread(self._keep, request, answer)
-        return answer
-
-    def _ask(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
-        started, answer = time.perf_counter(), None
-        try:
-            answer = self.inner.fetch(request)
-        finally:
-            self._count(request, answer, started)
         return answer
 
     async def _ask_async(self, request: Request) -> Any:  # noqa: ANN401  # each transport has its requests
@@ -136,10 +134,10 @@ class Fetching:
 
     def _count(self, request: Request, answer: Any, started: float) -> None:  # noqa: ANN401  # answers differ by request
         """Count `request`, whatever became of it, and its `answer`, None where there is none."""
-        length = _length(answer)
+        length = len(answer.data) if type(answer) is Body else _length(answer)
         if length:  # what is answered without asking tells nothing
             self.quickest = min(self.quickest, time.perf_counter() - started)
-        self.tally.add(requests=_count(request), bytes_received=length)
+        self.tally.add(requests=1 if type(request) is Get else _count(request), bytes_received=length)
 
     # keeping
 

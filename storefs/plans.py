@@ -153,6 +153,22 @@ Plan = Generator[Request, Any, T]
 """Get and Head are answered with a Body, None where absent; Names with names or None; Call with a Reply."""
 
 
+def resumed(plan: Plan[T], answer: Any) -> Plan[T]:  # noqa: ANN401  # answers differ by request
+    """What is left of `plan` once its first request has been answered with `answer`, or has failed with it."""
+    try:
+        next(plan)
+        request = plan.throw(answer) if isinstance(answer, BaseException) else plan.send(answer)
+        while True:
+            try:
+                found = yield request
+            except BaseException as error:  # noqa: BLE001  # handed to the plan, not swallowed
+                request = plan.throw(error)
+            else:
+                request = plan.send(found)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped
+
+
 def drive(plan: Plan[T], answer: Callable[[Request], Any]) -> T:
     """Run `plan` to its end in this thread; `answer` fetches."""
     try:

@@ -251,7 +251,7 @@ class Source:
                 return self.indexes.get(request.key, lambda: drive(request.plan(), answer))
             return transport.fetch(request)
 
-        transport = _about(volume.transport, chunk.array)
+        transport = about(volume.transport, chunk.array)
         try:
             return drive(plan, answer)
         except (StorefsError, DecodeError) as error:
@@ -263,7 +263,7 @@ class Source:
                 return await self.indexes.get_async(request.key, lambda: drive_async(request.plan(), answer))
             return await transport.fetch_async(request)
 
-        transport = _about(volume.transport, chunk.array)
+        transport = about(volume.transport, chunk.array)
         try:
             return await drive_async(plan, answer)
         except (StorefsError, DecodeError) as error:
@@ -275,7 +275,8 @@ class Source:
             self.decoded.written(chunk)
 
 
-def _about(transport: Transport, array: str) -> Transport:
+def about(transport: Transport, array: str) -> Transport:
+    """`transport` for requests about one array."""
     return transport.about(array) if isinstance(transport, Fetching) else transport
 
 

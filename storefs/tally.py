@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_MOST_ADDED = 256
 
 CACHE_COUNTS = ("hits", "misses", "bytes_read", "bytes_written")
 
 
 class Tally:
-    """Named counts, all 0 at first; a fork begins anew."""
+    """Named counts, all 0 at first; a fork begins anew.
+
+    Adding takes no lock, which many threads at once would often wait for.
+    """
 
     def __init__(self) -> None:
         self._reset()
@@ -19,22 +25,28 @@ class Tally:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._added: deque[dict[str, int]] = deque()
         self._counts: dict[str, int] = {}
 
     def add(self, **counts: int) -> None:
         """Add to the counts of these names."""
         if self._pid != os.getpid():
-            self._reset()  # the parent's lock may be held for ever
-        held = self._counts
+            self._reset()
+        self._added.append(counts)
+        if len(self._added) > _MOST_ADDED:
+            self._sum()
+
+    def _sum(self) -> dict[str, int]:
         with self._lock:
-            for name, count in counts.items():
-                held[name] = held.get(name, 0) + count
+            for _ in range(len(self._added)):
+                for name, count in self._added.popleft().items():
+                    self._counts[name] = self._counts.get(name, 0) + count
+            return self._counts
 
     def __getitem__(self, name: str) -> int:
         if self._pid != os.getpid():
-            self._reset()
-        with self._lock:
-            return self._counts.get(name, 0)
+            self._reset()  # the parent's lock may be held for ever
+        return self._sum().get(name, 0)
 
     def clear(self) -> None:
         """Begin anew at 0."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from storefs.backend import Place, Stored, SupportsBatch
-from storefs.model import ChunkId
+from storefs.model import ArrayNode, ChunkId
+from storefs.opened import Opened
 from storefs.plans import Body, Get, Plan
+from storefs.source import Source
 from storefs.spans import Span, spans
 from storefs_codecs.errors import DecodeError
-
-if TYPE_CHECKING:
-    from storefs.chunk_reader import ChunkReader
 
 
 class Wanted(Protocol):
@@ -29,8 +28,9 @@ W = TypeVar("W", bound=Wanted)
 class Together:
     """Reads chunks of an array that share objects. What it raises names a chunk and the URL."""
 
-    def __init__(self, reader: ChunkReader, backend: SupportsBatch) -> None:
-        self._reader = reader
+    def __init__(self, source: Source, volume: Opened, backend: SupportsBatch) -> None:
+        self._source = source
+        self._volume = volume
         self._backend = backend
 
     def groups(self, wanted: Sequence[W]) -> list[list[W]]:
@@ -43,8 +43,8 @@ class Together:
 
         Raises DecodeError, Unsupported, TransportError, which may be about any chunk of the group.
         """
-        reader, chunks = self._reader, [one.chunk for one in group]
-        places = reader.source.run(reader.volume, self._backend.locate(chunks), chunks[0])
+        chunks = [one.chunk for one in group]
+        places = self._source.run(self._volume, self._backend.locate(chunks), chunks[0])
         absent: list[W] = []
         found: list[tuple[Place, W]] = []
         for one, place in zip(group, places, strict=True):
@@ -56,24 +56,23 @@ class Together:
 
     def fetch(self, span: Span[W]) -> Iterator[tuple[W, Stored]]:
         """Ask for a span: what is wanted in it, with the chunks as stored. Raises DecodeError, TransportError."""
-        reader = self._reader
-        body = reader.source.run(reader.volume, _get(span), span.members[0][1].chunk)
+        body = self._source.run(self._volume, _get(span), span.members[0][1].chunk)
         for place, one in span.members:
             part = None if body is None else span.part(place, body)
             try:
                 stored = self._backend.unpack(one.chunk, place, part)
             except DecodeError as error:
-                raise reader.volume.located(error, one.chunk) from error
+                raise self._volume.located(error, one.chunk) from error
             yield one, stored
 
 
-def together(reader: ChunkReader) -> Together | None:
+def together(source: Source, volume: Opened, node: ArrayNode) -> Together | None:
     """How to read chunks of the array together; None where each has an object of its own."""
-    backend = None if reader.node.unsupported else reader.volume.backend
-    first = ChunkId(reader.node.path, (0,) * len(reader.node.shape))
+    backend = None if node.unsupported else volume.backend
+    first = ChunkId(node.path, (0,) * len(node.shape))
     if not isinstance(backend, SupportsBatch) or backend.batches([first]) is None:
         return None
-    return Together(reader, backend)
+    return Together(source, volume, backend)
 
 
 def _get(span: Span[Any]) -> Plan[Body | None]:

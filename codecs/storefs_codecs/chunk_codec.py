@@ -80,11 +80,15 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         if extent == () and not view:
             return self._decode_absent(out)
         extent = self.shape if extent is None else tuple(extent)
-        if len(extent) != len(self.shape) or any(n < 1 or n > full for n, full in zip(extent, self.shape, strict=True)):
+        if extent != self.shape and not self._holds(extent):
             raise DecodeError(self.codec_id, "extent does not fit the chunk", f"at most {self.shape}", extent)
         if out is not None and (out.shape != extent or out.dtype != self.dtype):
             raise ValueError(f"{self.codec_id}: out must be {extent} {self.dtype}, got {out.shape} {out.dtype}")
         return self._decode(view, extent, out)
+
+    def _holds(self, extent: tuple[int, ...]) -> bool:
+        same_rank = len(extent) == len(self.shape)
+        return same_rank and all(0 < n <= full for n, full in zip(extent, self.shape, strict=True))
 
     def _decode_absent(self, out: Array | None) -> Array:
         out = np.empty(self.shape, self.dtype) if out is None else out

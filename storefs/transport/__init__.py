@@ -34,14 +34,11 @@ class Transports:
             options = understood(location, options)
         self.options = options
         self._inner = _choose(location, options)
+        self.fetch = self._inner.fetch  # in this thread
         self.url = self._inner.url
         self.blocking = self._inner.blocking
         self.local = self._inner.local
         self.concurrency = self._inner.concurrency
-
-    def fetch(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
-        """The answer, fetched in this thread."""
-        return self._inner.fetch(request)
 
     async def fetch_async(self, request: Get | Head | Names) -> Body | frozenset[str] | None:
         """The answer, fetched on the running event loop."""

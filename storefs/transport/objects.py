@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import obstore
 from fsspec.asyn import get_loop
@@ -57,6 +57,8 @@ class ObjectTransport:
         self._ways = Ways(location, options)
         self._merger = RangeMerger(self._get_range)
         self._pid = os.getpid()
+        # headers may be secrets, and obstore hands them on where it is redirected
+        self._plain = not options.query and not options.headers
 
     @property
     def url(self) -> str:
@@ -71,7 +73,8 @@ class ObjectTransport:
         if isinstance(request, Names):
             return None
         path = self.location.below(request.path)
-        store = self._proven_store()
+        # the store that has answered before, where it is for this process and these options
+        store = self._ways.store if self._plain and self._pid == os.getpid() == _IMPORTED_IN else None
         failed: Signal | None = None
         if store is not None:
             try:
@@ -84,13 +87,6 @@ class ObjectTransport:
         except BaseException:
             answer.cancel()
             raise
-
-    def _proven_store(self) -> Any:  # noqa: ANN401  # three kinds of store
-        """The obstore store that has answered before, None where it is not for this process or these options."""
-        if not (self._pid == os.getpid() == _IMPORTED_IN) or self.options.query or self.options.headers:
-            return None
-        way = self._ways.proven
-        return None if way is None or way.plain_http else way.store()
 
     async def _go_on(self, request: Get | Head, path: str, failed: Signal | None) -> Body | None:
         """The answer, where a first try, if any, came to `failed`."""
@@ -151,8 +147,7 @@ class ObjectTransport:
                 if self._hides(way, refusal):
                     return None
             else:
-                way.proven = True
-                ways.current = at
+                ways.let_in(at)
                 return body
             at += 1
         raise Refused(_refusal(denied, ways.tried()), url=self._url(path))
@@ -162,8 +157,7 @@ class ObjectTransport:
         return self.options.forbidden == "missing" and way.proven and refusal.status == _FORBIDDEN
 
     async def _ask_along(self, way: Way, request: Get | Head, path: str, failed: Signal | None) -> Body | None:
-        # headers may be secrets, and obstore hands them on where it is redirected
-        if os.getpid() != _IMPORTED_IN or way.plain_http or self.options.query or self.options.headers:
+        if os.getpid() != _IMPORTED_IN or way.plain_http or not self._plain:
             return await way.http.fetch_async(request, path)
         store = way.store()
         if store is None:
@@ -176,14 +170,15 @@ class ObjectTransport:
                 return await self._ask_obstore(store, request, path)
             except NeedsHttp:
                 way.misfits += 1
-                way.plain_http = way.misfits >= _MISFITS_UNTIL_HTTP
+                if way.misfits >= _MISFITS_UNTIL_HTTP:
+                    self._ways.give_up_store(way)
                 return await way.http.fetch_async(request, path)
             except Again as again:
                 failed = None
                 hears_more = again.slow_down and self.location.scheme in ("http", "https")
                 await asyncio.sleep(patience.wait(again, _SLOW_DOWN_WAIT if hears_more else 0.0))
                 if hears_more:
-                    way.plain_http = True
+                    self._ways.give_up_store(way)
                     return await way.http.fetch_async(request, path)
 
     async def _ask_obstore(self, store: Any, request: Get | Head, path: str) -> Body | None:  # noqa: ANN401  # three kinds of store
@@ -195,7 +190,8 @@ class ObjectTransport:
                 data = await obstore.get_range_async(store, path, start=request.start, end=request.stop)
                 return Body(memoryview(data))
             answer = await obstore.get_async(store, path)
-            self._check_length(answer, request, path)
+            if request.limit is not None and answer.range[1] > request.limit:
+                self._refuse_length(answer, request, path)
             data = await answer.bytes_async()
             return Body(memoryview(data), answer.attributes.get("Content-Encoding"))
         except (BaseError, OSError, ValueError) as error:
@@ -209,17 +205,17 @@ class ObjectTransport:
             if request.start is not None and request.stop is not None:
                 return Body(memoryview(obstore.get_range(store, path, start=request.start, end=request.stop)))
             answer = obstore.get(store, path)
-            self._check_length(answer, request, path)
+            if request.limit is not None and answer.range[1] > request.limit:
+                self._refuse_length(answer, request, path)
             return Body(memoryview(answer.bytes()), answer.attributes.get("Content-Encoding"))
         except (BaseError, OSError, ValueError) as error:
             return self._judge(error, request, path)
 
-    def _check_length(self, answer: Any, request: Get, path: str) -> None:  # noqa: ANN401  # obstore's answer
-        """Raise TooLong where the body, which has not been read, is longer than it may be."""
+    def _refuse_length(self, answer: Any, request: Get, path: str) -> NoReturn:  # noqa: ANN401  # obstore's answer
+        """Raise TooLong: the body, which has not been read, is longer than it may be."""
         size = answer.range[1]
-        if request.limit is not None and size > request.limit:
-            message = f"the object has {size} bytes, more than the {request.limit} that this can take"
-            raise TooLong(message, url=self._url(path))
+        message = f"the object has {size} bytes, more than the {request.limit} that this can take"
+        raise TooLong(message, url=self._url(path))
 
     def _judge(self, error: Exception, request: Get | Head, path: str) -> Body | None:
         """What obstore's `error` stands for. Raises a Signal or a TransportError."""

@@ -46,10 +46,14 @@ class Way:
 
 
 class Ways:
-    """The ways in, best first; `current` is the first that was not refused."""
+    """The ways in, best first; `current` is the first that was not refused.
+
+    `store` is its obstore store, None where it has not been let in yet, or obstore does not do.
+    """
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.current = 0
+        self.store: Any = None  # of three kinds
         self.region = options.region
         self._options = options
         self._untried: Iterator[Access | str] = accesses(location, options)
@@ -67,11 +71,17 @@ class Ways:
         # libraries that look for credentials read files and ask servers
         return None if self._exhausted else await asyncio.to_thread(self._look, position)
 
-    @property
-    def proven(self) -> Way | None:
-        """The current way, None where it has not been let in yet."""
-        way = self._found[self.current] if self.current < len(self._found) else None
-        return way if way is not None and way.proven else None
+    def let_in(self, position: int) -> None:
+        """The way at `position` was let in, and is the current one from now on."""
+        way = self._found[position]
+        way.proven = True
+        self.current = position
+        self.store = None if way.plain_http else way.store()
+
+    def give_up_store(self, way: Way) -> None:
+        """Obstore does not do for `way`."""
+        way.plain_http = True
+        self.store = None
 
     def _look(self, position: int) -> Way | None:
         with self._lock:

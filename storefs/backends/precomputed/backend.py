@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from storefs.backend import Place, Redirect, Stored
-from storefs.backends.precomputed.chunks import chunk_name, join, object_exists, payload_limit, read_object
+from storefs.backends.precomputed.chunks import (
+    chunk_name,
+    join,
+    may_be_wrapped,
+    object_exists,
+    object_request,
+    payload_limit,
+    read_object,
+    unwrap,
+)
 from storefs.backends.precomputed.document import parse_json
 from storefs.backends.precomputed.info import MAX_INFO_BYTES, parse_info
 from storefs.backends.precomputed.sharding import compressed_morton, compressed_mortons
@@ -79,16 +88,25 @@ class PrecomputedBackend:
         """The payload of the chunk, unwrapped; None where absent. Raises DecodeError."""
         scale = self._scales[chunk.array]
         if scale.sharding is None:
-            extent = self._grids[chunk.array].extent(chunk.index)
-            return (yield from read_object(scale, chunk_name(scale, _cell(chunk)), extent, self.info.dtype))
+            name = chunk_name(scale, _cell(chunk))
+            return (yield from read_object(scale, name, self._extent(chunk), self.info.dtype))
         return (yield from self._read_sharded(scale, chunk))
 
-    def plain_object(self, chunk: ChunkId) -> str | None:
-        """Path of the object of an unsharded chunk in raw encoding, which may still be compressed; None of others."""
+    def object_of(self, chunk: ChunkId) -> Get | None:
+        """The object of an unsharded chunk, which in a local folder may have another name; None of others."""
         scale = self._scales[chunk.array]
-        if scale.sharding is not None or scale.encoding.name != "raw" or scale.unsupported:
+        if scale.sharding is not None:
             return None
-        return join(scale.key, chunk_name(scale, _cell(chunk)))
+        return object_request(scale, chunk_name(scale, _cell(chunk)), self._extent(chunk), self.info.dtype)
+
+    def payload_of(self, chunk: ChunkId, body: Body) -> Stored:
+        """The payload out of an object. Raises DecodeError, maybe only when it is made."""
+        if body.content_encoding is None and not may_be_wrapped(body.data):
+            return body.data
+        return unwrap(body, self._scales[chunk.array], self._extent(chunk), self.info.dtype)
+
+    def _extent(self, chunk: ChunkId) -> tuple[int, ...]:
+        return self._grids[chunk.array].extent(chunk.index)
 
     def batches(self, chunks: Sequence[ChunkId]) -> Sequence[Sequence[int]] | None:
         """The positions in `chunks` (of one array) of those in the same shard; None where there are no shards."""
@@ -173,7 +191,7 @@ class PrecomputedBackend:
 
     def _check_size(self, chunk: ChunkId, place: Place) -> int:
         """Most bytes that the payload of `chunk` can have. Raises DecodeError where `place` is longer than that."""
-        limit = payload_limit(self._scales[chunk.array], self._grids[chunk.array].extent(chunk.index), self.info.dtype)
+        limit = payload_limit(self._scales[chunk.array], self._extent(chunk), self.info.dtype)
         stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
         if place.stop - place.start > stored_limit:
             raise DecodeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 from storefs.backend import Stored
 from storefs.errors import TooLong
 from storefs.plans import Body, Get, Head, Names
-from storefs_codecs.content_encoding import inflate, sniff
+from storefs_codecs.content_encoding import MAGIC, inflate, sniff
 from storefs_codecs.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Payload = bytes | memoryview
 SUFFIXES = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".zst": "zstd", ".xz": "xz", ".bz2": "bz2"}
 _SLACK = 1 << 20
 _ZLIB = 0x78
+_STARTS = frozenset(magic[0] for magic in MAGIC.values())
 
 
 def chunk_name(scale: Scale, cell_xyz: tuple[int, int, int]) -> str:
@@ -38,28 +40,32 @@ def read_object(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) ->
 
     An empty object is an absent chunk. Raises DecodeError.
     """
-    limit = payload_limit(scale, extent, dtype)
-    stored_limit = limit + limit // 64 + 4096  # compressing noise makes it longer
-    found = yield from _get(join(scale.key, name), stored_limit)
+    found = yield from _get(object_request(scale, name, extent, dtype))
     if found is not None:
         return unwrap(found, scale, extent, dtype) if len(found.data) else None
     stored = yield from _stored_otherwise(scale, name)
     if stored is None:
         return None
     path, encoding = stored
-    found = yield from _get(path, stored_limit)
+    found = yield from _get(replace(object_request(scale, name, extent, dtype), path=path))
     if found is None or not len(found.data):
         return None
     if encoding:
-        return partial(inflate, found.data, encoding, limit=limit)
+        return partial(inflate, found.data, encoding, limit=payload_limit(scale, extent, dtype))
     return unwrap(found, scale, extent, dtype)
 
 
-def _get(path: str, limit: int) -> Plan[Body | None]:
+def object_request(scale: Scale, name: str, extent: tuple[int, ...], dtype: str) -> Get:
+    """How to ask for the object `name` of the scale."""
+    limit = payload_limit(scale, extent, dtype)
+    return Get(join(scale.key, name), limit=limit + limit // 64 + 4096)  # compressing noise makes it longer
+
+
+def _get(request: Get) -> Plan[Body | None]:
     try:
-        body: Body | None = yield Get(path, limit=limit)
+        body: Body | None = yield request
     except TooLong as error:
-        raise DecodeError("object", error.message, f"at most {limit} bytes", "more") from error
+        raise DecodeError("object", error.message, f"at most {request.limit} bytes", "more") from error
     return body
 
 
@@ -122,12 +128,17 @@ def unwrap(body: Body, scale: Scale, extent: tuple[int, ...], dtype: str) -> Sto
     limit = payload_limit(scale, extent, dtype)
     if _is_plain(data, scale, extent, limit):
         return data
-    found = sniff(data)
+    found = sniff(data) if may_be_wrapped(data) else None
     declared = body.content_encoding
     if declared and (found or not _checkable(declared) or _is_zlib(data)):
         return partial(inflate, data, declared, limit=limit)
     # a proxy may have unwrapped what the header still declares; and what is not declared may be wrapped
     return partial(inflate, data, found, limit=limit) if found else data
+
+
+def may_be_wrapped(data: Payload) -> bool:
+    """Whether `data` begins like what something is wrapped in; a first look, as every chunk of a bulk read comes by."""
+    return bool(data) and data[0] in _STARTS
 
 
 def _checkable(encoding: str) -> bool:
