@@ -39,6 +39,7 @@ _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This is a cache of storef
 _PARTED_FROM = 1 << 30
 _WRITTEN_BETWEEN_COUNTS = 16
 _LEFT_AFTER_TRIM = 0.9
+_COUNTED_AT_MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +183,17 @@ class DiskCache:
                 return
             self._left[part] = sys.maxsize  # others go on while this thread counts
         most = self.max_bytes >> 4 * self._digits
-        held = self._trim(part, most)
+        for _ in range(_COUNTED_AT_MOST):
+            held = self._trim(part, most)
+            with self._lock:
+                written_meanwhile = sys.maxsize - self._left.get(part, sys.maxsize)
+                # other processes write too, and know as little of this one
+                left = max(0, min(most - held, most // _WRITTEN_BETWEEN_COUNTS)) - written_meanwhile
+                self._left[part] = left if left >= 0 else sys.maxsize
+            if left >= 0:
+                return
         with self._lock:
-            # other processes write too, and know as little of this one
-            self._left[part] = max(0, min(most - held, most // _WRITTEN_BETWEEN_COUNTS))
+            self._left[part] = 0
 
     def _trim(self, part: str, most: int) -> int:
         """Remove what was used longest ago where `part` holds more than `most` bytes; gives the bytes it holds then."""

@@ -129,6 +129,22 @@ def test_the_bound_is_kept(tmp_path):
     assert cache.get("key 0") is None
 
 
+def test_what_is_written_while_another_thread_counts_is_counted(tmp_path, monkeypatch):
+    """Threads that write while one counts and trims do not carry the cache past its bound."""
+    cache, trim, more = DiskCache(str(tmp_path / "cache"), 80_000), DiskCache._trim, iter(range(2))
+
+    def trim_slowly(self, part, most):
+        held = trim(self, part, most)
+        if (turn := next(more, None)) is not None:
+            with ThreadPoolExecutor(4) as threads:
+                list(threads.map(lambda i: self.put(f"{turn} {i}", ENTRY), range(40)))
+        return held
+
+    monkeypatch.setattr(DiskCache, "_trim", trim_slowly)
+    cache.put("first", ENTRY)
+    assert cache.usage()[1] <= 80_000
+
+
 def test_a_new_process_counts_what_others_left(tmp_path):
     """Somebody who begins to write to a full cache trims it, though he has written next to nothing himself."""
     for number in range(40):
