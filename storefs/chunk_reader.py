@@ -85,6 +85,11 @@ class ChunkReader:
         return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
 
     @cached_property
+    def _all(self) -> Slices:
+        """The selection of all of a chunk as zarr writes it."""
+        return tuple(slice(0, n, 1) for n in self.volume.presentation.flip(self.node.chunk_shape))
+
+    @cached_property
     def together(self) -> Together | None:
         """How to read many chunks together; None where each has an object of its own."""
         return together(self.source, self.volume, self.node)
@@ -101,14 +106,18 @@ class ChunkReader:
         kept = None if self.decoded is None else self.decoded.get(chunk)
         if kept is not None:
             return self._selected(kept, selection)
+        if self.plain is not None and selection == self._all and self.grid.extent(chunk.index) == self.node.chunk_shape:
+            voxels = recycled().empty(self.node.chunk_shape, self.dtype)
+            if self.fill(chunk, voxels):
+                return self._as_shown(voxels)
         direct = self.region is not None or self.plain is not None
         box = self._box(selection, self.grid.extent(chunk.index)) if direct else None
         if box is not None:
-            voxels = self.cut_out(chunk, box)
-            if voxels is None and self.plain is not None:
-                voxels = self._plain_part(chunk, box, _lent)
-            if voxels is not None:
-                return self._as_shown(voxels)[kept_axes(selection)]
+            cut = self.cut_out(chunk, box)
+            if cut is None and self.plain is not None:
+                cut = self._plain_part(chunk, box, _lent)
+            if cut is not None:
+                return self._as_shown(cut)[kept_axes(selection)]
         return self.part_of(chunk, self._stored(chunk), selection)
 
     def part_of(self, chunk: ChunkId, stored: Stored | None, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them

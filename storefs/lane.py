@@ -71,7 +71,8 @@ class Lane:
             task()
 
     def _judge(self, seconds: float) -> None:
-        self._usual_seconds += LATEST * (seconds - self._usual_seconds)
+        # one hiccup says nothing
+        self._usual_seconds += LATEST * (min(seconds, 2 * QUICK_SECONDS) - self._usual_seconds)
         if self._usual_seconds > QUICK_SECONDS:
             self._usual_seconds = 0.0
             self._until_tried = self._pause
