@@ -89,6 +89,12 @@ class ChunkReader:
         """The selection of all of a chunk as zarr writes it."""
         return tuple(slice(0, n, 1) for n in self.volume.presentation.flip(self.node.chunk_shape))
 
+    def _is_all(self, chunk: ChunkId, selection: Any) -> bool:  # noqa: ANN401  # as numpy takes them
+        """Whether `selection` is all of `chunk`, which is not clipped; a first look, which may miss it."""
+        if not isinstance(selection, tuple) or False in [type(item) is slice for item in selection]:
+            return False  # arrays are not to be compared
+        return selection == self._all and self.grid.extent(chunk.index) == self.node.chunk_shape
+
     @cached_property
     def together(self) -> Together | None:
         """How to read many chunks together; None where each has an object of its own."""
@@ -106,7 +112,7 @@ class ChunkReader:
         kept = None if self.decoded is None else self.decoded.get(chunk)
         if kept is not None:
             return self._selected(kept, selection)
-        if self.plain is not None and selection == self._all and self.grid.extent(chunk.index) == self.node.chunk_shape:
+        if self.plain is not None and self._is_all(chunk, selection):
             voxels = recycled().empty(self.node.chunk_shape, self.dtype)
             if self.fill(chunk, voxels):
                 return self._as_shown(voxels)

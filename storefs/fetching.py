@@ -14,9 +14,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fsspec.asyn import get_loop
+
 from storefs.disk_cache import DiskCache, Entry, disk_cache
 from storefs.errors import NotCached
-from storefs.plans import At, Body, Call, Get, Head, Names, Race, Reply, Request, Volume, VolumeBox
+from storefs.plans import At, Body, Call, Get, Gets, Head, Names, Race, Reply, Request, Volume, VolumeBox
 from storefs.tally import Tally
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Fetching:
 
     def fetch(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched in this thread. Raises as `inner` does, and NotCached."""
+        if isinstance(request, Gets):
+            return self._fetch_each(request)
         keeps = self.keeps and not isinstance(request, Volume | VolumeBox)
         if keeps:
             found, kept = self._look_up(request)
@@ -102,6 +106,17 @@ class Fetching:
             self._keep(request, answer)
         return answer
 
+    def _fetch_each(self, request: Gets) -> list[Any]:
+        if self.local or self.blocking:
+            return list(map(self.fetch, request.requests))
+        answers = asyncio.run_coroutine_threadsafe(self.fetch_async(request), get_loop())
+        try:
+            found: list[Any] = answers.result()
+        except BaseException:
+            answers.cancel()
+            raise
+        return found
+
     def fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
         """Whether the object at `path` has `size` bytes, and those from `start` on now fill `memory`.
 
@@ -115,6 +130,8 @@ class Fetching:
 
     async def fetch_async(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched on the running event loop. Raises as `inner` does, and NotCached."""
+        if isinstance(request, Gets):
+            return await asyncio.gather(*map(self.fetch_async, request.requests))
         if not self.keeps or isinstance(request, Volume | VolumeBox):
             return await self._ask_async(request)
         found, answer = await asyncio.to_thread(self._look_up, request)

@@ -29,6 +29,13 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
+class Gets:
+    """Ask for several at the same time; answered with what each of them would be, in order."""
+
+    requests: tuple[Get, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Ask whether an object exists; the body of the answer is empty."""
 
@@ -148,7 +155,7 @@ class VolumeBox:
     fill_value: int = 0
 
 
-Request = Get | Head | Names | Call | Once | At | Race | Volume | VolumeBox
+Request = Get | Gets | Head | Names | Call | Once | At | Race | Volume | VolumeBox
 Plan = Generator[Request, Any, T]
 """Get and Head are answered with a Body, None where absent; Names with names or None; Call with a Reply."""
 

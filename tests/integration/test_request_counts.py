@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 import storefs
-from tests.http_server import FolderServer
+from tests.http_server import Asked, FolderServer, Reply
 from tests.layers import Sharded, morton, place_of, shard_name, voxels, write_layer
 
 CHUNKS = 12
@@ -156,6 +156,64 @@ def test_far_apart_indexes_are_read_alone(tmp_path: Path, road):
         assert len(running.asked) == 3
         assert np.array_equal(array[...], volume)
         assert len(running.asked) == 3 + 1 + 1  # the rest of the data in one
+
+
+@pytest.fixture
+def spread(tmp_path: Path):
+    """A shard of 4 minishards of one chunk, the indexes too far apart to be read together."""
+    volume = voxels((128, 128, 64))
+    write_layer(tmp_path / "s", volume, (64, 64, 64), sharded=Sharded(0, 2, 0, apart=True))
+    with FolderServer(tmp_path / "s") as running:
+        yield running, volume
+
+
+def is_minishard_index(asked: Asked) -> bool:
+    start, stop = map(int, asked.range.removeprefix("bytes=").split("-")) if asked.range else (0, 1 << 20)
+    return start > 0 and stop - start < 1000
+
+
+def test_far_apart_indexes_are_asked_for_at_the_same_time(spread, road):
+    """What is to be known of a shard takes two waits, however many indexes it has."""
+    server, volume = spread
+    array = opened(server)
+    server.forget()
+    meeting = threading.Barrier(4, timeout=20)
+
+    def wait_for_the_others(asked: Asked) -> Reply | None:
+        if is_minishard_index(asked):
+            meeting.wait()
+        return None
+
+    server.reply = wait_for_the_others
+    assert np.array_equal(array[...], volume)
+    assert sum(map(is_minishard_index, server.asked)) == 4
+
+
+def test_one_failing_index_fails_the_read(spread, road):
+    """Of several that are asked for at the same time one that cannot be read is no absent chunk."""
+    server, _ = spread
+    array = opened(server, retries=0)
+    failing: list[str | None] = []
+
+    def refuse_the_first(asked: Asked) -> Reply | None:
+        if is_minishard_index(asked) and not failing:
+            failing.append(asked.range)
+        return Reply(403, b"no") if asked.range in failing else None
+
+    server.reply = refuse_the_first
+    with pytest.raises(storefs.TransportError, match="refused"):
+        array[...]
+
+
+def test_indexes_asked_for_together_are_kept_each(spread, road, tmp_path):
+    """A cache has the indexes that came together, for reading without the server."""
+    server, volume = spread
+    folder = str(tmp_path / "cache")
+    assert np.array_equal(opened(server, cache=folder)[...], volume)
+    server.forget()
+    assert np.array_equal(opened(server, cache=folder, offline=True)[...], volume)
+    assert np.array_equal(opened(server, cache=folder)[...], volume)
+    assert {asked.path for asked in server.asked} == {"/info"}
 
 
 def test_an_absent_shard_is_asked_for_once(tmp_path: Path, road):

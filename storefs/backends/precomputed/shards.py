@@ -1,19 +1,19 @@
 """Where in its shard a chunk lies: shard index -> minishard index -> data, the two indexes remembered.
 
 Minishard indexes that lie near each other are read together, so that a shard whose indexes are written in one place
-costs two index reads however many of its chunks are read.
+costs two index reads however many of its chunks are read; those that lie apart are asked for at the same time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from storefs.backends.precomputed.chunks import join
-from storefs.plans import Body, Get, Once
+from storefs.plans import Body, Get, Gets, Once
 from storefs_codecs.content_encoding import inflate
 from storefs_codecs.errors import DecodeError
 
@@ -27,6 +27,7 @@ WHOLE_INDEX_MINISHARD_BITS = 16
 MAX_MINISHARD_INDEX_BYTES = 256 << 20
 MAX_SPAN_BYTES = 1 << 20
 MAX_SPAN_GAP = 64 << 10
+SPANS_AT_ONCE = 32
 _ENTRY_BYTES = 16
 _ROW_BYTES = 24
 _FURTHEST = 1 << 63
@@ -66,6 +67,14 @@ class IndexSpan:
         return 256 + len(self.data)
 
 
+@dataclass(slots=True)
+class _Ahead:
+    """The `numbers` of the spans of a shard that will be needed, in order, and those `read` before their turn."""
+
+    numbers: list[int]
+    read: dict[int, IndexSpan] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class MinishardIndex:
     """Where the chunks of one minishard lie: `ids` ascending, with `starts` and `sizes` in the same order."""
@@ -99,7 +108,7 @@ class MinishardIndex:
 def find_chunk(sharding: Sharding, folder: str, key: int) -> Plan[tuple[str, int, int] | None]:
     """File, start and stop of the chunk `key` of the scale in `folder`; None where absent. Raises DecodeError."""
     shard, minishard = sharding.locate(key)
-    path, index = yield from _minishard_index(sharding, folder, shard, minishard)
+    path, index = yield from _minishard_index(sharding, folder, shard, minishard, _Ahead([]))
     found = None if index is None else index.find(key)
     return None if found is None else (path, found[0], found[0] + found[1])
 
@@ -111,8 +120,9 @@ def find_chunks(sharding: Sharding, folder: str, keys: Sequence[int]) -> Plan[li
     minishards: dict[int, list[int]] = {}
     for position, key in enumerate(keys):
         minishards.setdefault(sharding.locate(key)[1], []).append(position)
+    ahead = yield from _ahead(sharding, folder, shard, list(minishards))
     for minishard, positions in minishards.items():
-        path, index = yield from _minishard_index(sharding, folder, shard, minishard)
+        path, index = yield from _minishard_index(sharding, folder, shard, minishard, ahead)
         if index is None:
             continue
         for position, lies in zip(positions, index.find_many([keys[p] for p in positions]), strict=True):
@@ -120,8 +130,17 @@ def find_chunks(sharding: Sharding, folder: str, keys: Sequence[int]) -> Plan[li
     return found
 
 
+def _ahead(sharding: Sharding, folder: str, shard: str, minishards: list[int]) -> Plan[_Ahead]:
+    """What will be read for the indexes of `minishards`, unless it is remembered."""
+    if len(minishards) == 1 or not _is_whole(sharding):
+        return _Ahead([])
+    index = yield from _shard_index(sharding, folder, shard, minishards[0])
+    numbers = index.span_of[minishards].tolist() if len(index.span_of) else []
+    return _Ahead([number for number in dict.fromkeys(numbers) if number >= 0])
+
+
 def _minishard_index(
-    sharding: Sharding, folder: str, shard: str, minishard: int
+    sharding: Sharding, folder: str, shard: str, minishard: int, ahead: _Ahead
 ) -> Plan[tuple[str, MinishardIndex | None]]:
     """The file that holds the chunks of a minishard, and where they lie; None where there are none."""
     index = yield from _shard_index(sharding, folder, shard, minishard)
@@ -141,7 +160,7 @@ def _minishard_index(
         )
 
     def read() -> Plan[MinishardIndex]:
-        span = yield from _span_around(index, (folder, shard), row, start, stop)
+        span = yield from _span_around(index, (folder, shard), row, ahead)
         data = span.data[start - span.start : stop - span.start]
         if len(data) != stop - start:
             raise DecodeError(_FORMAT, f"{what} is cut short", f"{stop - start} bytes", len(data))
@@ -151,22 +170,40 @@ def _minishard_index(
     return path, found
 
 
-def _span_around(index: ShardIndex, shard: tuple[str, str], row: int, start: int, stop: int) -> Plan[IndexSpan]:
+def _span_around(index: ShardIndex, shard: tuple[str, str], row: int, ahead: _Ahead) -> Plan[IndexSpan]:
     number = int(index.span_of[row])
     if number < 0:
-        return (yield from _read_span(index, start, stop))
-    first, last = (int(position) for position in index.spans[number])
-    span: IndexSpan = yield Once((*shard, "span", number), lambda: _read_span(index, first, last))
-    return span
+        start, stop = index.bounds[row].tolist() if index.bounds is not None else (0, 0)
+        (span,) = yield from _read_spans(index, [(start, stop)])
+        return span
+    found: IndexSpan = yield Once((*shard, "span", number), lambda: _read_ahead(index, number, ahead))
+    return found
 
 
-def _read_span(index: ShardIndex, start: int, stop: int) -> Plan[IndexSpan]:
-    body: Body | None = yield Get(index.data_path, index.base + start, index.base + stop)
-    return IndexSpan(start, b"" if body is None else body.data)
+def _read_ahead(index: ShardIndex, number: int, ahead: _Ahead) -> Plan[IndexSpan]:
+    """The span `number`, and those that are needed after it."""
+    if number not in ahead.read:
+        at = ahead.numbers.index(number) if number in ahead.numbers else 0
+        numbers = ahead.numbers[at : at + SPANS_AT_ONCE] or [number]
+        found = yield from _read_spans(index, index.spans[numbers].tolist())
+        ahead.read.update(zip(numbers, found, strict=True))
+    return ahead.read.pop(number)
+
+
+def _read_spans(index: ShardIndex, bounds: list[tuple[int, int]]) -> Plan[list[IndexSpan]]:
+    requests = tuple(Get(index.data_path, index.base + start, index.base + stop) for start, stop in bounds)
+    bodies: tuple[Body | None, ...] = (yield Gets(requests)) if len(requests) > 1 else ((yield requests[0]),)
+    starts = [start for start, _ in bounds]
+    return [IndexSpan(start, b"" if body is None else body.data) for start, body in zip(starts, bodies, strict=True)]
+
+
+def _is_whole(sharding: Sharding) -> bool:
+    """Whether the shard index is read as a whole; a huge one is read entry by entry."""
+    return sharding.minishard_bits <= WHOLE_INDEX_MINISHARD_BITS
 
 
 def _shard_index(sharding: Sharding, folder: str, shard: str, minishard: int) -> Plan[ShardIndex]:
-    whole = sharding.minishard_bits <= WHOLE_INDEX_MINISHARD_BITS
+    whole = _is_whole(sharding)
     key = (folder, shard) if whole else (folder, shard, minishard, "entry")
     index: ShardIndex = yield Once(
         key, lambda: _read_shard_index(sharding, folder, shard, None if whole else minishard)

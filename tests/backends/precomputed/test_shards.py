@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storefs.backends.precomputed.sharding import Sharding
-from storefs.backends.precomputed.shards import find_chunk
-from storefs.plans import Body, Get, Once, Request, drive
+from storefs.backends.precomputed.shards import MAX_SPAN_GAP, SPANS_AT_ONCE, find_chunk, find_chunks
+from storefs.plans import Body, Get, Gets, Once, Request, drive
 from storefs_codecs.errors import DecodeError
 from tests.backends.precomputed.shardings import sharding
 
@@ -36,6 +36,7 @@ class Objects:
         self.objects = objects
         self.known: dict[Any, Any] = {}
         self.asked: list[Get] = []
+        self.at_once: list[int] = []
 
     def __call__(self, request: Request) -> Any:
         if isinstance(request, Once):
@@ -43,6 +44,9 @@ class Objects:
                 self.known[request.key] = drive(request.plan(), self)
                 assert self.known[request.key].nbytes > 0
             return self.known[request.key]
+        if isinstance(request, Gets):
+            self.at_once.append(len(request.requests))
+            return [self(one) for one in request.requests]
         assert isinstance(request, Get)
         assert request.start is not None
         assert request.stop is not None
@@ -95,6 +99,39 @@ def test_indexes_are_read_once():
         assert drive(find_chunk(sharding(), "s0", 4), objects) is None
     assert len(objects.asked) == len(set(objects.asked)) == 2
     assert objects.asked[0] == Get("s0/0.shard", 0, 32)
+
+
+def far_apart(bits: int) -> Objects:
+    """A shard of 2^bits minishards of one chunk each, whose key is that of the minishard, far from each other."""
+    count, body, entries = 1 << bits, b"", []
+    for key in range(count):
+        data = bytes(MAX_SPAN_GAP + 1)
+        index = minishard_index((key, len(body), 8))
+        entries.append((len(body) + len(data), len(body) + len(data) + len(index)))
+        body += data + index
+    return Objects({"s0/0.shard": shard(*entries, body=body)})
+
+
+@pytest.mark.parametrize("bits", [1, 3, 6])
+def test_indexes_that_lie_apart_are_asked_for_at_once(bits):
+    """However many minishards are wanted, few waits: the shard index, then minishard indexes side by side."""
+    spec, objects, keys = sharding(minishard_bits=bits, shard_bits=0), far_apart(bits), list(range(1 << bits))
+    found = drive(find_chunks(spec, "s0", keys), objects)
+    assert found == [drive(find_chunk(spec, "s0", key), far_apart(bits)) for key in keys]
+    assert None not in found
+    assert objects.at_once == [min(SPANS_AT_ONCE, len(keys))] * -(-len(keys) // SPANS_AT_ONCE)
+    assert len(objects.asked) == len(set(objects.asked)) == 1 + len(keys)
+    assert drive(find_chunks(spec, "s0", keys), objects) == found
+    assert len(objects.asked) == 1 + len(keys)
+
+
+@given(st.lists(st.sets(st.integers(0, 7), min_size=1).map(list), min_size=1, max_size=4))
+def test_indexes_are_found_in_any_order(wanted):
+    """One call after another, for any minishards: each chunk where it lies, no index asked for alone and again."""
+    spec, objects = sharding(minishard_bits=3, shard_bits=0), far_apart(3)
+    for keys in wanted:
+        found = drive(find_chunks(spec, "s0", keys), objects)
+        assert found == [drive(find_chunk(spec, "s0", key), far_apart(3)) for key in keys]
 
 
 ONE = {"minishard_bits": 0, "shard_bits": 0}
