@@ -114,6 +114,7 @@ class _Array:
         shared = self.reader.together
         if shared is None:
             raise AssertionError("only what lies together waits")
+        tasks: list[Callable[[], None]] = []
         for group in shared.groups([asked for asked in waiting if not asked.answer.future.done()]):
             try:
                 absent, found = shared.find(group, LONGEST)
@@ -124,16 +125,24 @@ class _Array:
                 self._unpack(asked, None)
             for span in found:
                 members = [asked for _, asked in span.members]
-                self.lane.add(partial(_or_fail, members, partial(self._fetch, shared, span, members)))
+                tasks.append(partial(_or_fail, members, partial(self._fetch, shared, span, members)))
+        self._spread(tasks)
 
     def _fetch(self, shared: Together, span: Span[_Asked], members: list[_Asked]) -> None:
-        done = 0
+        tasks: list[Callable[[], None]] = []
         try:
             for asked, stored in shared.fetch(span):
-                done += 1
-                self.lane.add(partial(self._unpack, asked, stored))
+                tasks.append(partial(self._unpack, asked, stored))
         except DecodeError:  # of one, which is no fault of the others
-            self._read_alone(members[done:])
+            self._read_alone(members[len(tasks) :])
+        self._spread(tasks)
+
+    def _spread(self, tasks: list[Callable[[], None]]) -> None:
+        """Have `tasks` done, the last of them here: changing threads takes time."""
+        for task in tasks[:-1]:
+            self.lane.add(task)
+        if tasks:
+            tasks[-1]()
 
     def _unpack(self, asked: _Asked, stored: Stored | None) -> None:
         asked.answer.give(partial(self.reader.part_of, asked.chunk, stored, asked.selection))
