@@ -7,7 +7,6 @@ is stored, decoded straight into the caller's memory where all of it is wanted.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
@@ -23,18 +22,17 @@ from storefs.grid import Grid
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
+from storefs.plain_files import plain_files
 from storefs.plans import Body, Get, resumed
 from storefs.selection import kept_axes, plain_box
 from storefs.source import Source, about
 from storefs.together import Together, together
-from storefs.window import Boxed, Lie, Piece, Scattered, Slices, lie
+from storefs.window import Boxed, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.raw import Raw
 from storefs_codecs.recycled import recycled
-
-_BYTE = np.dtype(np.uint8)
 
 Part = Piece | Boxed | Scattered
 Put = Callable[[Array], object]
@@ -67,9 +65,8 @@ class ChunkReader:
         transport = about(volume.transport, node.path)
         self._fetch = transport.fetch
         self.objects = self._own_objects(transport)
-        # chunks may be files of mere voxels in this machine's byte order
-        plain = self.local and self.decoded is None and node.encoding.name == "raw" and sys.byteorder == "little"
-        self.plain = self.objects if plain and isinstance(transport, Fetching) else None
+        plain = plain_files(node, self.objects, volume.transport, source.tally)
+        self.plain = plain if self.decoded is None else None
 
     def _own_objects(self, transport: Transport) -> SupportsObjects | None:
         """The backend, where chunks of the array are objects of their own that this transport fetches."""
@@ -113,15 +110,15 @@ class ChunkReader:
         if kept is not None:
             return self._selected(kept, selection)
         if self.plain is not None and self._is_all(chunk, selection):
-            voxels = recycled().empty(self.node.chunk_shape, self.dtype)
-            if self.fill(chunk, voxels):
+            voxels = self.plain.whole(chunk)
+            if voxels is not None:
                 return self._as_shown(voxels)
         direct = self.region is not None or self.plain is not None
         box = self._box(selection, self.grid.extent(chunk.index)) if direct else None
         if box is not None:
             cut = self.cut_out(chunk, box)
             if cut is None and self.plain is not None:
-                cut = self._plain_part(chunk, box, _lent)
+                cut = self.plain.part(chunk, box)
             if cut is not None:
                 return self._as_shown(cut)[kept_axes(selection)]
         return self.part_of(chunk, self._stored(chunk), selection)
@@ -185,7 +182,7 @@ class ChunkReader:
         if isinstance(piece, Piece):
             voxels = None if piece.whole else self.cut_out(chunk, piece.inside)
             if voxels is None and self.plain is not None:
-                voxels = self._plain_part(chunk, piece.inside, pool().scratch)
+                voxels = self.plain.part(chunk, piece.inside, pool().scratch)
             if voxels is not None:
                 return partial(_put, piece, voxels)
         return self.unpack(chunk, piece, self._stored(chunk))
@@ -227,17 +224,6 @@ class ChunkReader:
         selected = self.whole(voxels)[piece.inside]
         result[piece.target] = np.squeeze(selected, piece.dropped) if piece.dropped else selected
 
-    def fill(self, chunk: ChunkId, target: Array) -> bool:
-        """Read a whole file of mere voxels into `target`; False where it is something else, or does not fit there."""
-        found = None if self.plain is None else self.plain.object_of(chunk)
-        if found is None or not target.flags.c_contiguous or target.dtype != self.dtype:
-            return False
-        memory = target.reshape(-1).view(np.uint8).data
-        filled = self._fill(found.path, memory, 0, target.nbytes)
-        if filled:
-            self.source.tally.add(chunks_decoded=1)
-        return filled
-
     # where voxels come from
 
     def _stored(self, chunk: ChunkId, request: Get | None = None) -> Stored | None:
@@ -257,25 +243,6 @@ class ChunkReader:
     def _stored_elsewhere(self, chunk: ChunkId, answer: Body | TooLong | None) -> Stored | None:
         """The chunk where its first request found `answer`: the backend knows the detours."""
         return self.source.run(self.volume, resumed(self.volume.backend.read(chunk), answer), chunk)
-
-    def _fill(self, path: str, memory: memoryview, start: int, size: int) -> bool:
-        transport = self.volume.transport
-        return isinstance(transport, Fetching) and transport.fill(path, memory, start, size)
-
-    def _plain_part(
-        self, chunk: ChunkId, inside: Slices, memory_for: Callable[[int], memoryview | None]
-    ) -> Array | None:
-        """The voxels `inside`, of a file of mere voxels of which just that part is read; None of any other."""
-        found = None if self.plain is None else self.plain.object_of(chunk)
-        extent, itemsize = self.grid.extent(chunk.index), self.dtype.itemsize
-        lies: Lie = lie(inside, extent, itemsize)
-        memory = None if found is None else memory_for(lies.nbytes)
-        size = math.prod(extent) * itemsize
-        if found is None or memory is None or not self._fill(found.path, memory, lies.start, size):
-            return None
-        self.source.tally.add(chunks_decoded=1)
-        voxels: Array = np.ndarray(lies.shape, self.dtype, memory, 0, lies.strides)
-        return voxels
 
     def cut_out(self, chunk: ChunkId, inside: Slices) -> Array | None:
         """Just the voxels `inside`, stored order, as the source cuts them out; None where the chunk is as cheap."""
@@ -318,7 +285,3 @@ class ChunkReader:
 
 def _put(piece: Piece | Boxed, voxels: Array, result: Array) -> None:
     result[piece.target] = voxels
-
-
-def _lent(nbytes: int) -> memoryview:
-    return recycled().empty((nbytes,), _BYTE).data

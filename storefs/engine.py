@@ -134,7 +134,8 @@ class _Read:
 
     def _read_alone(self, wanted: _Wanted) -> None:
         _, piece, chunk = wanted
-        if piece.whole and self.reader.fill(chunk, self.out[piece.target]):
+        plain = self.reader.plain
+        if plain is not None and piece.whole and plain.fill(chunk, self.out[piece.target]):
             self._advance(wanted)
         else:
             self._read(wanted)

@@ -110,7 +110,7 @@ def test_an_interrupt_ends_reading_of_files(root, monkeypatch):
         return decode(*args)
 
     monkeypatch.setattr(engine.Reader, "decode", slowly)
-    monkeypatch.setattr(engine.Reader, "_plain_part", lambda *_: None)
+    monkeypatch.setattr("storefs.plain_files.PlainFiles.part", lambda *_: None)
     out = np.full(array.shape, 3, array.dtype)
     at_interrupt(straight(array, out))
     left = out.copy()
