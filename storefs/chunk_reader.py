@@ -31,7 +31,6 @@ from storefs.window import Boxed, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
-from storefs_codecs.raw import Raw
 from storefs_codecs.recycled import recycled
 
 Part = Piece | Boxed | Scattered
@@ -100,7 +99,7 @@ class ChunkReader:
     @cached_property
     def _recycles(self) -> bool:
         """Whether to decode into memory that is lent: not what is kept, nor what is a view of the payload anyway."""
-        return self.decoded is None and self.codec.strided and not isinstance(self.codec, Raw)
+        return self.decoded is None and self.node.encoding.name != "raw" and self.codec.strided
 
     # a part of one chunk, for those who ask for chunks one by one
 

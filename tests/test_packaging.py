@@ -96,3 +96,9 @@ def test_importing_prints_nothing_and_opens_no_connection():
     code = "import threading, storefs; print(threading.active_count())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert (run.stdout.strip(), run.stderr) == ("1", "")
+
+
+def test_the_filesystem_does_without_zarr():
+    """What fsspec needs imports no zarr, of which old versions are to be served too."""
+    code = "import fsspec, sys; fsspec.filesystem('precomputed'); import storefs; assert 'zarr' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
