@@ -157,7 +157,8 @@ class VolumeBox:
 
 Request = Get | Gets | Head | Names | Call | Once | At | Race | Volume | VolumeBox
 Plan = Generator[Request, Any, T]
-"""Get and Head are answered with a Body, None where absent; Names with names or None; Call with a Reply."""
+"""Get and Head are answered with a Body, None where absent, Gets with a list of these; Names with names or None;
+Call with a Reply."""
 
 
 def resumed(plan: Plan[T], answer: Any) -> Plan[T]:  # noqa: ANN401  # answers differ by request

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from storefs.plans import Body, Get, Head, Names, Plan, Request, drive, drive_async
+from storefs.plans import Body, Get, Head, Names, Plan, Request, drive, drive_async, resumed
 
 
 def count_bytes(*paths: str) -> Plan[int]:
@@ -60,6 +60,23 @@ async def test_drivers_agree(paths, total):
     """Both drivers give what the plan returns; failures are handed to the plan, which may go on."""
     assert drive(count_bytes(*paths), answer) == total
     assert await drive_async(count_bytes(*paths), answer_later) == total
+
+
+@pytest.mark.parametrize(("first", "total"), [(Body(b"12"), 5), (None, 3), (OSError("broken"), 4)])
+async def test_a_plan_goes_on_from_its_first_answer(first, total):
+    """What has been asked for already is not asked for again, whether it was answered or has failed."""
+    asked: list[Request] = []
+
+    def note(request: Request) -> Body | None:
+        asked.append(request)
+        return answer(request)
+
+    assert drive(resumed(count_bytes("first", "b"), first), note) == total
+    assert asked == [Get("b")]
+    assert await drive_async(resumed(count_bytes("first", "broken"), first), answer_later) == total - 2
+    assert drive(resumed(count_bytes("only"), first), note) == total - 3
+    with pytest.raises(KeyError, match="worse"):
+        drive(resumed(count_bytes("first", "worse"), first), answer)
 
 
 async def test_plan_without_requests():

@@ -28,6 +28,7 @@ MAX_MINISHARD_INDEX_BYTES = 256 << 20
 MAX_SPAN_BYTES = 1 << 20
 MAX_SPAN_GAP = 64 << 10
 SPANS_AT_ONCE = 32
+MAX_BYTES_AHEAD = 4 << 20
 _ENTRY_BYTES = 16
 _ROW_BYTES = 24
 _FURTHEST = 1 << 63
@@ -160,7 +161,7 @@ def _minishard_index(
         )
 
     def read() -> Plan[MinishardIndex]:
-        span = yield from _span_around(index, (folder, shard), row, ahead)
+        span = yield from _span_around(index, (folder, shard), row, (start, stop), ahead)
         data = span.data[start - span.start : stop - span.start]
         if len(data) != stop - start:
             raise DecodeError(_FORMAT, f"{what} is cut short", f"{stop - start} bytes", len(data))
@@ -170,21 +171,24 @@ def _minishard_index(
     return path, found
 
 
-def _span_around(index: ShardIndex, shard: tuple[str, str], row: int, ahead: _Ahead) -> Plan[IndexSpan]:
+def _span_around(
+    index: ShardIndex, shard: tuple[str, str], row: int, bounds: tuple[int, int], ahead: _Ahead
+) -> Plan[IndexSpan]:
     number = int(index.span_of[row])
     if number < 0:
-        start, stop = index.bounds[row].tolist() if index.bounds is not None else (0, 0)
-        (span,) = yield from _read_spans(index, [(start, stop)])
-        return span
-    found: IndexSpan = yield Once((*shard, "span", number), lambda: _read_ahead(index, number, ahead))
-    return found
+        (alone,) = yield from _read_spans(index, [bounds])
+        return alone
+    span: IndexSpan = yield Once((*shard, "span", number), lambda: _read_ahead(index, number, ahead))
+    return span
 
 
 def _read_ahead(index: ShardIndex, number: int, ahead: _Ahead) -> Plan[IndexSpan]:
-    """The span `number`, and those that are needed after it."""
+    """The span `number`, and as many of those that are needed after it as may wait in memory."""
     if number not in ahead.read:
-        at = ahead.numbers.index(number) if number in ahead.numbers else 0
-        numbers = ahead.numbers[at : at + SPANS_AT_ONCE] or [number]
+        following = ahead.numbers[ahead.numbers.index(number) :] if number in ahead.numbers else [number]
+        lengths = index.spans[following, 1] - index.spans[following, 0]
+        fit = int(np.searchsorted(np.cumsum(lengths), MAX_BYTES_AHEAD, "right"))
+        numbers = following[: max(1, min(fit, SPANS_AT_ONCE))]
         found = yield from _read_spans(index, index.spans[numbers].tolist())
         ahead.read.update(zip(numbers, found, strict=True))
     return ahead.read.pop(number)

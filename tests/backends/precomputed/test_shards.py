@@ -125,6 +125,17 @@ def test_indexes_that_lie_apart_are_asked_for_at_once(bits):
     assert len(objects.asked) == 1 + len(keys)
 
 
+def test_only_so_much_is_read_ahead(monkeypatch):
+    """Indexes that wait for their turn take bounded memory; one that is longer than that is read by itself."""
+    spec, keys = sharding(minishard_bits=3, shard_bits=0), list(range(8))
+    for limit, at_once in ((24 * 3, [3, 3, 2]), (24, []), (1, [])):
+        objects = far_apart(3)
+        monkeypatch.setattr("storefs.backends.precomputed.shards.MAX_BYTES_AHEAD", limit)
+        assert None not in drive(find_chunks(spec, "s0", keys), objects)
+        assert objects.at_once == at_once
+        assert len(objects.asked) == 1 + 8
+
+
 @given(st.lists(st.sets(st.integers(0, 7), min_size=1).map(list), min_size=1, max_size=4))
 def test_indexes_are_found_in_any_order(wanted):
     """One call after another, for any minishards: each chunk where it lies, no index asked for alone and again."""
