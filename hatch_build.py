@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-KERNELS = Path("codecs/storefs_codecs/kernels")
+KERNELS = ("codecs/storefs_codecs/kernels", "storefs/kernels")
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden")
 
 
@@ -40,7 +40,7 @@ def compile_kernels(root: Path) -> list[Path]:
     suffix = ".dll" if sys.platform == "win32" else ".so"
     compiler = _compiler()
     built = []
-    for source in sorted((root / KERNELS).glob("*.c")):
+    for source in sorted(path for folder in KERNELS for path in (root / folder).glob("*.c")):
         library = source.with_name(f"lib{source.stem}{suffix}")
         library.unlink(missing_ok=True)
         if compiler and _compiled([*compiler, *FLAGS, str(source), "-o"], library):

@@ -13,6 +13,7 @@ from storefs.bulk_pipeline import BulkPipeline
 from storefs.engine import open_reader
 from storefs.interrupts import interruptible
 from storefs.memory import empty
+from storefs.points import coordinates_of
 from storefs.store import VirtualStore
 from storefs.window import basic_window
 
@@ -86,6 +87,9 @@ class Array(zarr.Array[Any]):
 
     def get_coordinate_selection(self, selection: Any, **settings: Any) -> Any:  # noqa: ANN401  # as zarr's
         """The voxels at coordinates."""
+        found = None if any(value is not None for value in settings.values()) else self._read_points(selection)
+        if found is not None:
+            return found
         with interruptible():
             return super().get_coordinate_selection(selection, **settings)
 
@@ -106,6 +110,15 @@ class Array(zarr.Array[Any]):
         if out.size:
             reader.read(window, out.reshape(window.lengths, order="A"))
         return out
+
+    def _read_points(self, selection: Any) -> np.ndarray[Any, Any] | None:  # noqa: ANN401  # as zarr's
+        """The voxels at coordinates; None where it is something else, or zarr has something to say about it."""
+        reader = self._reader or self._open_reader()
+        points = None if reader is None else coordinates_of(selection, reader.shape)
+        if reader is None or points is None or zarr.config.get("ndbuffer") != _NUMPY_BUFFER:
+            return None
+        found = reader.read_points(points)
+        return None if found is None else found.reshape(points[0].shape)
 
     def _empty(self, reader: Reader, window: Window) -> np.ndarray[Any, Any] | None:
         """Memory for the result as zarr would make it; None where that is not numpy's."""

@@ -19,6 +19,7 @@ from storefs.errors import StorefsError, TooLong
 from storefs.face import refuse_frame
 from storefs.fetching import Fetching
 from storefs.grid import Grid
+from storefs.many_files import ManyFiles
 from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
@@ -27,13 +28,12 @@ from storefs.plans import Body, Get, resumed
 from storefs.selection import kept_axes, plain_box
 from storefs.source import Source, about
 from storefs.together import Together, together
-from storefs.window import Boxed, Piece, Scattered, Slices
+from storefs.window import Boxed, Part, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
 from storefs_codecs.recycled import recycled
 
-Part = Piece | Boxed | Scattered
 Put = Callable[[Array], object]
 """Puts the voxels of a piece, which have come, into a result."""
 
@@ -66,6 +66,7 @@ class ChunkReader:
         self.objects = self._own_objects(transport)
         plain = plain_files(node, self.objects, volume.transport, source.tally)
         self.plain = plain if self.decoded is None else None
+        self.files = self._files(transport)
 
     def _own_objects(self, transport: Transport) -> SupportsObjects | None:
         """The backend, where chunks of the array are objects of their own that this transport fetches."""
@@ -74,6 +75,13 @@ class ChunkReader:
             return None
         first = ChunkId(self.node.path, (0,) * len(self.node.shape))
         return None if backend.object_of(first) is None else backend
+
+    def _files(self, transport: Transport) -> ManyFiles | None:
+        """How to read many chunks that are plain files; None where they are none."""
+        path_of = transport.path_of if isinstance(transport, Fetching) else None
+        if self.plain is None or self.objects is None or path_of is None:
+            return None
+        return ManyFiles(self.node, self.objects, path_of, self.source.tally, flipped=self.flipped)
 
     @cached_property
     def codec(self) -> Any:  # noqa: ANN401  # numcodecs is untyped

@@ -11,18 +11,23 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from storefs.backend import Tiling
-from storefs.chunk_reader import ChunkReader, Part, Put
+from storefs.chunk_reader import ChunkReader, Put
 from storefs.errors import NoSuchVolume, StorefsError, TransportError
 from storefs.face import shows_absent
+from storefs.grid import Grid
 from storefs.interrupts import stoppable
+from storefs.many_files import ManyFiles
 from storefs.model import ChunkId
 from storefs.opened import Opened
 from storefs.plans import Get
+from storefs.points import Coordinates, pieces_of
 from storefs.source import Source
 from storefs.spans import Span, span_length
 from storefs.together import Together
-from storefs.window import Scattered, Window
+from storefs.window import Part, Scattered, Window
 from storefs.workers import Job, Task, cores
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
@@ -80,6 +85,19 @@ class Reader(ChunkReader):
     def _share(self, window: Window) -> int:
         """How many bytes of `window` to ask for at a time."""
         return span_length(math.prod(window.lengths) * self.dtype.itemsize // self.width)
+
+    def read_points(self, points: Coordinates) -> Array | None:
+        """The voxels at `points` of the array as it is shown, one axis; None where that is not done here.
+
+        Raises as `read` does.
+        """
+        pieces = pieces_of(points, Grid(self.shape, self.volume.presentation.flip(self.node.chunk_shape)))
+        if pieces is None:
+            return None
+        out: Array = np.empty(points[0].size, self.dtype)
+        flip = self.volume.presentation.flip
+        self.read_scattered([piece._replace(cell=flip(piece.cell)) for piece in pieces], out)
+        return out
 
     def read_scattered(self, pieces: Sequence[Scattered], out: Array) -> list[bool]:
         """The voxels of `pieces` into `out`, as the array is shown; of which chunks there is anything to read.
@@ -150,7 +168,11 @@ class _Read:
             self.job.run(tasks)
 
     def _tasks(self, width: int) -> list[Task]:
-        shared = self.reader.together
+        shared, files = self.reader.together, self.reader.files
+        if files is not None and files.takes(self.out):
+            few = files.at_once(len(self.wanted), width)
+            batches = [self.wanted[at : at + few] for at in range(0, len(self.wanted), few)]
+            return [partial(self._read_files, files, batch) for batch in batches]
         if shared is None:
             # planned here, one after the other, as threads that plan get into each other's way
             requests = [self.reader.request(wanted.chunk) for wanted in self.wanted]
@@ -171,6 +193,22 @@ class _Read:
         if put is not None:
             self._write(wanted, put)
         return put is not None
+
+    # chunks that are plain files
+
+    def _read_files(self, files: ManyFiles, batch: Sequence[_Wanted]) -> None:
+        job = self.job
+        if job is None or not job.begin_writing():
+            return
+        try:
+            done = files.read([wanted.chunk for wanted in batch], [wanted.piece for wanted in batch], self.out)
+        finally:
+            job.end_writing()
+        for wanted, is_done in zip(batch, done, strict=True):
+            if is_done:
+                self._advance(wanted)
+            else:
+                self._read(wanted)
 
     # chunks that lie together
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,11 @@ class Fetching:
             return False
         self.tally.add(requests=1, bytes_received=len(memory))
         return True
+
+    @property
+    def path_of(self) -> Callable[[str], str] | None:
+        """Path in the file system of an object; None where they are no files, or are to be kept."""
+        return None if self.keeping.cache is not None else getattr(self.inner, "path_of", None)
 
     async def fetch_async(self, request: Any) -> Any:  # noqa: ANN401  # each transport has its requests
         """The answer, fetched on the running event loop. Raises as `inner` does, and NotCached."""

@@ -49,6 +49,9 @@ class Scattered(NamedTuple):
     whole: bool = False
 
 
+Part = Piece | Boxed | Scattered
+
+
 class Axis(NamedTuple):
     """Start, stop and step along one axis, with `length` voxels; `single` where an integer was given, dropping it."""
 

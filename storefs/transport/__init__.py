@@ -35,6 +35,8 @@ class Transports:
         self.options = options
         self._inner = _choose(location, options)
         self.fetch = self._inner.fetch  # in this thread
+        # path in the file system of an object, where they are files
+        self.path_of = self._inner.path_of if isinstance(self._inner, FileTransport) else None
         self.url = self._inner.url
         self.blocking = self._inner.blocking
         self.local = self._inner.local

@@ -31,6 +31,7 @@ class FileTransport:
 
     def __init__(self, location: Location, options: TransportOptions) -> None:
         self.location = location
+        self.path_of = location.below
         self.options = options
         self._names: dict[str, tuple[int, frozenset[str]]] = {}
 

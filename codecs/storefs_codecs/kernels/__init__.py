@@ -15,14 +15,13 @@ from pathlib import Path
 SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 
-def library(name: str) -> ctypes.CDLL | None:
+def library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | None:
     """The compiled library of the kernel `name`; None where it was not built or is not wanted."""
-    return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(name)
+    return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(folder / f"lib{name}{SUFFIX}")
 
 
 @cache
-def _load(name: str) -> ctypes.CDLL | None:
-    path = Path(__file__).with_name(f"lib{name}{SUFFIX}")
+def _load(path: Path) -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(path))
     except OSError:  # not built, or built for another machine
