@@ -68,8 +68,7 @@ class Array(zarr.Array[Any]):
         fields: Any = None,  # noqa: ANN401  # as zarr's
     ) -> Any:  # noqa: ANN401  # as zarr's
         """The voxels at integers and slices, into `out` where given."""
-        plain = out is None and fields is None and (prototype is None or prototype == default_buffer_prototype())
-        found = self._read(selection) if plain else None
+        found = self._read(selection) if _is_plain(out, fields, prototype) else None
         if found is not None:
             return found if found.ndim else found[()]
         with interruptible():
@@ -85,13 +84,20 @@ class Array(zarr.Array[Any]):
         with interruptible():
             return super().get_mask_selection(mask, **settings)
 
-    def get_coordinate_selection(self, selection: Any, **settings: Any) -> Any:  # noqa: ANN401  # as zarr's
-        """The voxels at coordinates."""
-        found = None if any(value is not None for value in settings.values()) else self._read_points(selection)
+    def get_coordinate_selection(
+        self,
+        selection: Any,  # noqa: ANN401  # as zarr's
+        *,
+        out: NDBuffer | None = None,
+        fields: Any = None,  # noqa: ANN401  # as zarr's
+        prototype: BufferPrototype | None = None,
+    ) -> Any:  # noqa: ANN401  # as zarr's
+        """The voxels at coordinates, into `out` where given."""
+        found = self._read_points(selection) if _is_plain(out, fields, prototype) else None
         if found is not None:
             return found
         with interruptible():
-            return super().get_coordinate_selection(selection, **settings)
+            return super().get_coordinate_selection(selection, out=out, fields=fields, prototype=prototype)
 
     def get_block_selection(self, selection: Any, **settings: Any) -> Any:  # noqa: ANN401  # as zarr's
         """The voxels of whole chunks."""
@@ -165,6 +171,11 @@ class Group(zarr.Group):
         def get_group(self, path: str) -> Group:
             """The group at `path`. Raises GroupNotFoundError, ContainsArrayError."""
             return Group(super().get_group(path)._async_group)  # type: ignore[misc]  # noqa: SLF001  # newer zarr only
+
+
+def _is_plain(out: object, fields: object, prototype: object) -> bool:
+    """Whether just voxels are asked for, in memory of the result's own."""
+    return out is None and not fields and (prototype is None or prototype == default_buffer_prototype())
 
 
 def bulk(node: Node) -> Array | Group:

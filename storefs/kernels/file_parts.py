@@ -20,6 +20,8 @@ from storefs_codecs.kernels import library
 INTERFACE = 1  # of the C source; a library left over from another version is not used
 MOST_AXES = 8
 
+_FOLDER = Path(__file__).parent
+
 Array = np.ndarray[Any, Any]
 
 
@@ -108,7 +110,7 @@ def _room(scratch: memoryview) -> tuple[Any, int]:
 
 def load() -> Kernel | None:
     """The kernel; None where it was not built, is not wanted, or is left over from another version."""
-    compiled = library("file_parts", Path(__file__).parent)
+    compiled = library("file_parts", _FOLDER)
     return None if compiled is None else _bind(compiled)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storefs_codecs import DecodeError, EncodeError, segmentation_decoder, segmentation_encoder
+from storefs.kernels import file_parts
 from storefs_codecs.kernels import compressed_segmentation as kernels
 from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library
 
@@ -197,18 +198,21 @@ def test_build(hook, tmp_path, monkeypatch):
     """The kernels compile without a warning, to libraries that offer the interfaces expected here."""
     if not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")):
         pytest.skip("no C compiler")
-    shutil.copytree(ROOT / hook.KERNELS, tmp_path / hook.KERNELS, ignore=shutil.ignore_patterns("*.so", "*.dll"))
+    for folder in hook.KERNELS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "*.dll"))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(hook, "FLAGS", (*hook.FLAGS, "-Wall", "-Wextra", "-Werror"))
     built = {path.stem: path for path in hook.compile_kernels(tmp_path)}
     expected = {
-        "cseg": kernels.INTERFACE,
-        "dvid": dvid_label_block.INTERFACE,
-        "gzip": gzip_member.INTERFACE,
-        "jpeg": jpeg.INTERFACE,
+        "libcompressed_segmentation": ("cseg", kernels.INTERFACE),
+        "libdvid_label_block": ("dvid", dvid_label_block.INTERFACE),
+        "libgzip_member": ("gzip", gzip_member.INTERFACE),
+        "libjpeg": ("jpeg", jpeg.INTERFACE),
+        "libfile_parts": ("files", file_parts.INTERFACE),
     }
-    assert set(built) == {"libcompressed_segmentation", "libdvid_label_block", "libgzip_member", "libjpeg"}
-    for (prefix, interface), library_path in zip(expected.items(), built.values(), strict=True):
+    assert set(built) == set(expected)
+    for name, (prefix, interface) in expected.items():
+        library_path = built[name]
         call = f"import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).storefs_{prefix}_interface())"
         answer = subprocess.run([sys.executable, "-c", call, library_path], capture_output=True, text=True, check=True)
         assert int(answer.stdout) == interface
@@ -217,7 +221,7 @@ def test_build(hook, tmp_path, monkeypatch):
 @pytest.mark.parametrize("compiler", ["/no/such/compiler", "false"])
 def test_build_without_compiler(hook, tmp_path, monkeypatch, compiler):
     """Without a working compiler nothing is built and nothing is left, not even an older library."""
-    folder = tmp_path / hook.KERNELS
+    folder = tmp_path / hook.KERNELS[0]
     folder.mkdir(parents=True)
     (folder / "any.c").write_text("int any(void) { return 0; }\n")
     (folder / f"libany{'.dll' if sys.platform == 'win32' else '.so'}").write_text("old")
