@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storefs_codecs import DecodeError, EncodeError, segmentation_decoder, segmentation_encoder
 from storefs.kernels import file_parts
+from storefs_codecs import DecodeError, EncodeError, segmentation_decoder, segmentation_encoder
 from storefs_codecs.kernels import compressed_segmentation as kernels
 from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library
 
