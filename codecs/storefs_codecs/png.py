@@ -3,9 +3,9 @@
 Format: https://www.w3.org/TR/png-3/, arranged as `image_rows` says. The samples are taken as stored: colour
 profiles, gamma and transparent colours are ignored. Palettes and samples below 8 bits are refused.
 
-The container is read and inflated here, so that sizes, checksums and lengths are known to be right before
-the row filters are undone: by a compiled kernel where it was built (see kernels) and the image is not interlaced,
-with the same results by libpng otherwise, which is given stored (uncompressed) rows.
+The container is read and inflated here, so that sizes, checksums and lengths are known to be right before the row
+filters are undone. A compiled kernel does that where it was built (see kernels) and the image is not interlaced; libpng
+does it otherwise, with the same results, and is given stored (uncompressed) rows.
 """
 
 from __future__ import annotations

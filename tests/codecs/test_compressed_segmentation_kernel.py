@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from storefs_codecs import DecodeError, EncodeError, segmentation_decoder, segmentation_encoder
 from storefs_codecs.kernels import compressed_segmentation as kernels
-from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library
+from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library, png
 
 ROOT = Path(__file__).parents[2]
 FAULTS = [0, 1, 2**24 - 1, 2**31, 2**32 - 1, *(bits << 24 for bits in (1, 2, 3, 8, 16, 32, 64))]
@@ -206,8 +206,9 @@ def test_build(hook, tmp_path, monkeypatch):
         "dvid": dvid_label_block.INTERFACE,
         "gzip": gzip_member.INTERFACE,
         "jpeg": jpeg.INTERFACE,
+        "png": png.INTERFACE,
     }
-    assert set(built) == {"libcompressed_segmentation", "libdvid_label_block", "libgzip_member", "libjpeg"}
+    assert set(built) == {"libcompressed_segmentation", "libdvid_label_block", "libgzip_member", "libjpeg", "libpng"}
     for (prefix, interface), library_path in zip(expected.items(), built.values(), strict=True):
         call = f"import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).storefs_{prefix}_interface())"
         answer = subprocess.run([sys.executable, "-c", call, library_path], capture_output=True, text=True, check=True)

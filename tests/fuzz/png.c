@@ -1,8 +1,8 @@
 /* Fuzzes the PNG kernel; README.md says how to run it.
 
    An input is a head of 16 bytes (what image it is and how the array lies in memory), then its filtered rows. Every
-   buffer has its exact size, so that the sanitizers see each step beside it, and what lies between the samples must stay
-   as it is. What comes out is compared with a plain reader, which predicts byte by byte as the format's text has it.
+   buffer has its exact size, so that the sanitizers see each step beside it, and what lies between the samples must
+   stay as it is. What comes out is compared with a plain reader, which predicts byte by byte as the format's text has it.
    With vectors and without, the kernel must do the same. */
 
 #include <stdio.h>

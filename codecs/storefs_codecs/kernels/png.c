@@ -1,8 +1,8 @@
 /* The row filters of PNG images (https://www.w3.org/TR/png-3/, clause 9) undone, for samples of 8 and 16 bits that are
    not interlaced; the samples go where they belong in an array of any strides.
 
-   A sample depends on the one to its left, so that a row cannot be cut into vectors. Vectors have a byte each of 32 rows, in
-   which each row is a pixel behind the one above it: whatever a sample depends on is then known.
+   A sample depends on the one to its left, so that a row cannot be cut into vectors. Vectors have a byte each of 32
+   rows, in which each row is a pixel behind the one above it: whatever a sample depends on is then known.
 
    Memory-safe for every input: nothing outside the rows is read or written, nothing outside the array is written, and
    all filters are known to be good before anything is. Nothing here keeps state or allocates, so any number of threads
@@ -94,7 +94,7 @@ static void put_pixels(Target *t, uint64_t pixel, const uint8_t *from, uint64_t 
 /* ---- an image ---- */
 
 typedef struct {
-    uint8_t *rows; /* each behind its filter */
+    uint8_t *rows;                /* each behind its filter */
     uint64_t length, height, row; /* bytes of all, number, bytes of one without its filter */
     int pixel;                    /* bytes */
 } Image;
@@ -212,8 +212,9 @@ AVX2 INLINE __m256i upper(__m256i left, const uint8_t *above) {
     return _mm256_alignr_epi8(left, _mm256_permute2x128_si256(left, first, 0x02), 15);
 }
 
-/* The samples of a step. Paeth takes the lesser or the greater of left and upper sample, if it is on the far side of the
-   other from the corner, or at most half as far from the corner as the other on its other side; else the corner. */
+/* The samples of a step. Of the left and the upper sample the lesser may lie below the corner, the greater beyond it.
+   Paeth takes the lesser where the greater is at most half as far beyond as that is below, the greater likewise, else
+   the corner; with 0 for what a filter does not look at, Sub and Up are the same. */
 AVX2 INLINE __m256i undo_step(const Predictors *p, __m256i raw, __m256i a, __m256i b, __m256i c) {
     const __m256i one = _mm256_set1_epi8(1), zero = _mm256_setzero_si256();
     __m256i mean = _mm256_sub_epi8(_mm256_avg_epu8(a, b), _mm256_and_si256(_mm256_xor_si256(a, b), one));
