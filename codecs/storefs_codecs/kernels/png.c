@@ -20,8 +20,11 @@ enum { UNKNOWN_FILTER = 1, MISUSED };
 enum { USUAL, PLAIN }; /* the second is for tests: without vectors */
 enum { NONE, SUB, UP, AVERAGE, PAETH };
 
+#if !defined(STRIP)
+#define STRIP 480 /* bytes of a row that are undone together; whole pixels of any size */
+#endif
+
 enum {
-    STRIP = 480,  /* bytes of a row that are undone together; whole pixels of any size */
     LARGEST = 8,  /* bytes of a pixel */
     LANES = 32,
     STEPS = 16,
