@@ -63,8 +63,8 @@ def as_image(chunk: Array, size: tuple[int, int]) -> Array:
 
 
 def rows_for(extent: tuple[int, ...], dtype: np.dtype[np.generic], out: Array | None) -> Array:
-    """Where a decoder may write the rows of a one-channel image: `out` itself where it is contiguous."""
-    if out is not None and out.flags.c_contiguous:
+    """Where a decoder may write the rows of a one-channel image: `out` itself where that is possible."""
+    if out is not None and out.flags.c_contiguous and out.flags.writeable:
         return out
     return np.empty(extent, dtype)
 

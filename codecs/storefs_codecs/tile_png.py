@@ -21,6 +21,7 @@ from storefs_codecs.png import (
     inflate_rows,
     read_chunks,
     stored_png,
+    undo_filters,
 )
 from storefs_codecs.tile_header import CODEC, COLOURS, TileHeader, broken
 
@@ -54,6 +55,18 @@ def read_image(payload: memoryview, _: TileHeader, room: Array | None) -> Array:
     filtered = inflate_rows(CODEC, header, compressed)
     if header.bits < BYTE or header.color_type == PALETTE:
         return _in_colour(_unpacked(header, filtered), header, palette)
+    return _samples(header, filtered, room)
+
+
+def _samples(header: Header, filtered: Array, room: Array | None = None) -> Array:
+    """The samples of 8 or 16 bits, in `room` where that is given."""
+    channels = COLOR_TYPE_SAMPLES[header.color_type]
+    if room is None:
+        shape = (header.height, header.width, channels)[: 2 if channels == 1 else 3]
+        room = np.empty(shape, f"<u{header.bits // BYTE}")
+    planes = np.moveaxis(room.reshape(1, header.height, header.width, channels), -1, 0)
+    if undo_filters(CODEC, header, filtered, planes):
+        return room
     try:
         return np.asarray(imagecodecs.png_decode(stored_png(header, filtered), out=room))
     except (imagecodecs.PngError, ValueError) as error:
@@ -85,18 +98,14 @@ def _read_body(chunks: Iterable[tuple[bytes, memoryview]]) -> tuple[bytes, bytes
     raise broken("PNG", "it ends before its IEND chunk")
 
 
-def _unpacked(header: Header, filtered: bytes) -> Array:
+def _unpacked(header: Header, filtered: Array) -> Array:
     """Samples of at most 8 bits, one a pixel."""
     image = np.empty((header.height, header.width), np.uint8)
     starts = ADAM7 if header.interlace else ((0, 0, 1, 1),)
     parts = [part for x, y, dx, dy in starts if (part := image[y::dy, x::dx]).size]
     at = 0
     for part, (rows, row) in zip(parts, header.passes(), strict=True):
-        plain = stored_png(Header(row - 1, rows, BYTE, 0, 0, 0, 0), filtered[at : at + rows * row])
-        try:
-            packed = imagecodecs.png_decode(plain).reshape(rows, row - 1)
-        except (imagecodecs.PngError, ValueError) as error:
-            raise broken("PNG", error) from error
+        packed = _samples(Header(row - 1, rows, BYTE, 0, 0, 0, 0), filtered[at : at + rows * row])
         part[...] = unpack_bits(packed, header.bits, part.shape[1])
         at += rows * row
     return image
