@@ -1,4 +1,4 @@
-"""The compressed_segmentation kernel, with the functions of segmentation_decoder and segmentation_encoder."""
+"""The compressed_segmentation kernel, with the functions of segmentation_decoder, _part_decoder and _encoder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from storefs_codecs.kernels import library
 from storefs_codecs.segmentation_blocks import (
     CODEC_ID,
+    FAR,
     INDEX_OUTSIDE,
     MAX_OFFSET,
     WORD_BITS,
@@ -20,19 +21,21 @@ from storefs_codecs.segmentation_blocks import (
     broken,
     grid,
     index_width,
+    outside,
     regions,
     too_far,
 )
 
 if TYPE_CHECKING:
     from storefs_codecs.chunk_codec import Array
+    from storefs_codecs.part_codec import Box, Points
 
-INTERFACE = 1  # of the C source; a library left over from another version is not used
-TOO_FAR, NO_MEMORY = 5, 6
-FAR = 1 << 58  # a greater block size makes no difference
+INTERFACE = 2  # of the C source; a library left over from another version is not used
+TOO_FAR, NO_MEMORY, BEYOND = 5, 6, 8
 
 Sizes = ctypes.c_uint64 * 3
 Strides = ctypes.c_int64 * 3
+Pointers = ctypes.c_void_p * 3
 
 
 class Kernel:
@@ -40,9 +43,14 @@ class Kernel:
 
     def __init__(self, compiled: ctypes.CDLL) -> None:
         self._decode = compiled.storefs_cseg_decode
+        self._decode_box = compiled.storefs_cseg_decode_box
+        self._decode_points = compiled.storefs_cseg_decode_points
         self._encode = compiled.storefs_cseg_encode
         pointer, number, result = ctypes.c_void_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_uint64)
         self._decode.argtypes = [pointer, number, Sizes, Sizes, ctypes.c_int, pointer, Strides, result]
+        channel = (pointer, number, Sizes, Sizes, ctypes.c_int)
+        self._decode_box.argtypes = [*channel, Sizes, Sizes, Sizes, pointer, Strides, result]
+        self._decode_points.argtypes = [*channel, number, Pointers, pointer, result]
         self._encode.argtypes = [pointer, Sizes, Sizes, ctypes.c_int, pointer, number, result]
 
     def decode_channel(self, words: Words, start: int, block: Triple, out: Array) -> None:
@@ -61,10 +69,44 @@ class Kernel:
             Strides(*out.strides),
             ctypes.byref(culprit),
         )
-        if 0 < problem <= INDEX_OUTSIDE:
-            raise broken(problem, culprit.value)
-        if problem:
-            raise ValueError(f"{CODEC_ID}: the kernel was misused")
+        _raise(problem, culprit.value)
+
+    def decode_box(self, words: Words, start: int, extent: Triple, block: Triple, box: Box, out: Array) -> None:
+        """As `segmentation_part_decoder.decode_box`. Raises DecodeError, `out` being as before."""
+        z, y, x = box
+        culprit = ctypes.c_uint64()
+        problem = self._decode_box(
+            words.ctypes.data + start * words.itemsize,
+            words.size - start,
+            Sizes(*extent),
+            Sizes(*[min(n, FAR) for n in block]),
+            out.itemsize,
+            Sizes(z.start, y.start, x.start),
+            Sizes(z.step or 1, y.step or 1, x.step or 1),
+            Sizes(*out.shape),
+            out.ctypes.data,
+            Strides(*out.strides),
+            ctypes.byref(culprit),
+        )
+        _raise(problem, culprit.value)
+
+    def decode_points(
+        self, words: Words, start: int, extent: Triple, block: Triple, points: Points, out: Array
+    ) -> None:
+        """As `segmentation_part_decoder.decode_points`."""
+        culprit = ctypes.c_uint64()
+        problem = self._decode_points(
+            words.ctypes.data + start * words.itemsize,
+            words.size - start,
+            Sizes(*extent),
+            Sizes(*[min(n, FAR) for n in block]),
+            out.itemsize,
+            out.size,
+            Pointers(*[along.ctypes.data for along in points]),
+            out.ctypes.data,
+            ctypes.byref(culprit),
+        )
+        _raise(problem, culprit.value)
 
     def encode_channel(self, chunk: Array, block: Triple) -> Words:
         """The words of one channel (z, y, x).
@@ -91,6 +133,16 @@ class Kernel:
         if problem:
             raise ValueError(f"{CODEC_ID}: the kernel was misused")
         return words[: written.value]
+
+
+def _raise(problem: int, culprit: int) -> None:
+    """Raise what a `problem` of decoding is, if it is one."""
+    if 0 < problem <= INDEX_OUTSIDE:
+        raise broken(problem, culprit)
+    if problem == BEYOND:
+        raise outside()
+    if problem:
+        raise ValueError(f"{CODEC_ID}: the kernel was misused")
 
 
 def load() -> Kernel | None:
