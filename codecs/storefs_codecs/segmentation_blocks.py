@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,6 +95,7 @@ class Region:
             )
 
 
+@lru_cache(maxsize=256)
 def grid(extent: Triple, block: Triple) -> Triple:
     """Blocks along every axis of a chunk."""
     z, y, x = (-(-n // size) for n, size in zip(extent, block, strict=True))

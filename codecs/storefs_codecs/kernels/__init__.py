@@ -20,6 +20,11 @@ def library(name: str) -> ctypes.CDLL | None:
     return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(name)
 
 
+def holding(compiled: ctypes.CDLL) -> ctypes.PyDLL:
+    """The same library for calls that keep the GIL, as they are over sooner than another thread gives it back."""
+    return ctypes.PyDLL(compiled._name, handle=compiled._handle)  # noqa: SLF001  # ctypes has no other names for them
+
+
 @cache
 def _load(name: str) -> ctypes.CDLL | None:
     path = Path(__file__).with_name(f"lib{name}{SUFFIX}")
