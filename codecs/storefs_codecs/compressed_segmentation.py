@@ -53,7 +53,7 @@ class CompressedSegmentation(PartCodec):
             raise ValueError(f"{self.codec_id}: block_size must be (x, y, z), got {self.block_size}")
 
     def _decode(self, payload: memoryview, extent: tuple[int, ...], out: Array | None) -> Array:
-        words, starts = self._channels(payload, extent)
+        words, starts, _ = self._channels(payload, extent)
         chunk = np.empty(extent, self.dtype) if out is None else out
         if not chunk.flags.writeable:
             raise ValueError(f"{self.codec_id}: out is read-only")
@@ -64,21 +64,19 @@ class CompressedSegmentation(PartCodec):
         return chunk
 
     def _decode_box(self, payload: memoryview, extent: tuple[int, ...], box: Box, out: Array) -> None:
-        words, starts = self._channels(payload, extent)
-        _, z, y, x = as_czyx(extent)
+        words, starts, zyx = self._channels(payload, extent)
         decoder = kernels.load() or segmentation_part_decoder
         if len(extent) == SPATIAL_AXES:
-            decoder.decode_box(words, starts[0], (z, y, x), self._block, box, out)
+            decoder.decode_box(words, starts[0], zyx, self._block, box, out)
             return
         for channel, start in zip(out, starts[box[0]], strict=True):
-            decoder.decode_box(words, start, (z, y, x), self._block, box[1:], channel)
+            decoder.decode_box(words, start, zyx, self._block, box[1:], channel)
 
     def _decode_points(self, payload: memoryview, extent: tuple[int, ...], points: Points, out: Array) -> None:
-        words, starts = self._channels(payload, extent)
-        _, z, y, x = as_czyx(extent)
+        words, starts, zyx = self._channels(payload, extent)
         decoder = kernels.load() or segmentation_part_decoder
         if len(extent) == SPATIAL_AXES:
-            decoder.decode_points(words, starts[0], (z, y, x), self._block, points, out)
+            decoder.decode_points(words, starts[0], zyx, self._block, points, out)
             return
         for channel in np.unique(points[0]).tolist():
             if not 0 <= channel < len(starts):
@@ -86,16 +84,16 @@ class CompressedSegmentation(PartCodec):
             here = points[0] == channel
             labels = np.empty(np.count_nonzero(here), out.dtype)
             within = tuple([along[here] for along in points[1:]])
-            decoder.decode_points(words, starts[channel], (z, y, x), self._block, within, labels)
+            decoder.decode_points(words, starts[channel], zyx, self._block, within, labels)
             out[here] = labels
 
-    def _channels(self, payload: memoryview, extent: tuple[int, ...]) -> tuple[Words, list[int]]:
-        """The words of `payload`, and at which of them its channels begin, whose headers lie inside."""
+    def _channels(self, payload: memoryview, extent: tuple[int, ...]) -> tuple[Words, list[int], Triple]:
+        """The words of `payload`, at which of them its channels begin, whose headers lie inside, and their extent."""
         if len(payload) % WORD:
             raise DecodeError(self.codec_id, "length is no whole number of words", found=f"{len(payload)} bytes")
         words = np.frombuffer(payload, "<u4")
         channels, z, y, x = as_czyx(extent)
-        return words, self._channel_starts(words, channels, (z, y, x))
+        return words, self._channel_starts(words, channels, (z, y, x)), (z, y, x)
 
     def _channel_starts(self, words: Words, channels: int, extent: Triple) -> list[int]:
         if words.size < channels or words[0] != channels:

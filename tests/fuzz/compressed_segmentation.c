@@ -116,11 +116,11 @@ static void decode_part(const Shape *s, const uint8_t *data, uint64_t words, con
         uint64_t n = s->extent[axis];
         start[axis] = part[axis] < 250 ? part[axis] % n : part[axis] % (n + 2);
         step[axis] = part[3 + axis] < 250 ? 1u + (part[3 + axis] & 64 ? part[3 + axis] % 30 : 0)
-                                          : UINT64_MAX - part[3 + axis];
-        uint64_t most = start[axis] < n ? (n - 1 - start[axis]) / step[axis] + 1 : 1;
+                                          : (uint64_t)part[3 + axis] - 255; /* vast ones and 0 */
+        uint64_t most = start[axis] < n && step[axis] ? (n - 1 - start[axis]) / step[axis] + 1 : 1;
         box.extent[axis] = part[12] ? 1 + part[6 + axis] % most : part[6 + axis] % (most + 2);
         if (part[6 + axis] & 128 && part[12]) box.extent[axis] = most;
-        empty |= !box.extent[axis];
+        empty |= !box.extent[axis] || !step[axis];
         inside &= start[axis] < n && box.extent[axis] <= most;
     }
     uint64_t count[3] = {box.extent[0], box.extent[1], box.extent[2]};
