@@ -15,8 +15,9 @@ import numcodecs
 import numpy as np
 
 from storefs.backend import Stored, SupportsBoxes, SupportsObjects, SupportsRegion, Transport
+from storefs.chunk_part import chunk_part
 from storefs.errors import StorefsError, TooLong
-from storefs.face import refuse_frame
+from storefs.face import Payload, refuse_frame
 from storefs.fetching import Fetching
 from storefs.grid import Grid
 from storefs.many_files import ManyFiles
@@ -32,6 +33,7 @@ from storefs.window import Boxed, Part, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.part_codec import PartCodec
 from storefs_codecs.recycled import recycled
 
 Put = Callable[[Array], object]
@@ -89,6 +91,11 @@ class ChunkReader:
         return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
 
     @cached_property
+    def part_codec(self) -> PartCodec | None:
+        """The codec, where it decodes parts without the rest, which then is not kept."""
+        return self.codec if self.decoded is None and isinstance(self.codec, PartCodec) else None
+
+    @cached_property
     def _all(self) -> Slices:
         """The selection of all of a chunk as zarr writes it."""
         return tuple(slice(0, n, 1) for n in self.volume.presentation.flip(self.node.chunk_shape))
@@ -132,6 +139,10 @@ class ChunkReader:
 
     def part_of(self, chunk: ChunkId, stored: Stored | None, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
         """The same of `chunk` as it is stored, None where it is absent."""
+        part = None if stored is None else self._decode_part(chunk, stored, selection)
+        if part is not None:
+            self.source.tally.add(chunks_decoded=1)
+            return part
         voxels = self._voxels_of(chunk, stored)
         return None if voxels is None else self._selected(voxels, selection)
 
@@ -217,12 +228,29 @@ class ChunkReader:
     def _decode_into(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored, result: Array) -> None:
         if piece.whole:
             voxels = self.decode(chunk, stored, result[piece.target])
-        else:
+        elif not self._put_part(chunk, piece, stored, result):
             voxels = self.decode(chunk, stored)
             self._put_selected(piece, voxels, result)
         self.source.tally.add(chunks_decoded=1)
         if self.decoded is not None:  # what is kept becomes read only
             self.decoded.put(chunk, voxels.copy() if piece.whole else voxels)
+
+    def _put_part(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored, result: Array) -> bool:
+        """Whether `piece` could be decoded without the rest of the chunk."""
+        if isinstance(piece, Scattered):
+            part = self._decode_part(chunk, stored, piece.inside)
+            if part is not None:
+                result[piece.target] = np.squeeze(part, piece.dropped) if piece.dropped else part
+            return part is not None
+        codec = self.part_codec
+        if codec is None or result.dtype != codec.dtype:
+            return False
+        extent = self.grid.extent(chunk.index)
+        try:
+            codec.decode_box(self._payload(stored), piece.inside, extent=extent, out=result[piece.target])
+        except DecodeError as error:
+            raise self.volume.located(error, chunk) from error
+        return True
 
     def _put_selected(self, piece: Piece | Scattered, voxels: Array, result: Array) -> None:
         if isinstance(piece, Piece):
@@ -271,15 +299,30 @@ class ChunkReader:
         if target is not None and target.dtype != codec.dtype:
             target = None
         try:
-            payload = stored() if callable(stored) else stored
-            refuse_frame(payload, self.node)
-            voxels: Array = codec.decode_chunk(payload, extent=extent, out=target)
+            voxels: Array = codec.decode_chunk(self._payload(stored), extent=extent, out=target)
         except DecodeError as error:
             raise self.volume.located(error, chunk) from error
         if out is None or target is out:
             return voxels
         out[...] = voxels
         return out
+
+    def _decode_part(self, chunk: ChunkId, stored: Stored, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
+        """The voxels at `selection` of `chunk` as shown, without the rest; None where that is not done."""
+        codec = self.part_codec
+        extent = self.grid.extent(chunk.index)
+        part = None if codec is None else chunk_part(selection, extent, flipped=self.flipped)
+        if codec is None or part is None:
+            return None
+        try:
+            return part.decode(codec, self._payload(stored), extent)
+        except DecodeError as error:
+            raise self.volume.located(error, chunk) from error
+
+    def _payload(self, stored: Stored) -> Payload:
+        payload = stored() if callable(stored) else stored
+        refuse_frame(payload, self.node)
+        return payload
 
     def whole(self, voxels: Array) -> Array:
         """A chunk's `voxels` as zarr shows them: padded where clipped, axes in the order shown."""

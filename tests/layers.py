@@ -64,8 +64,13 @@ def write_layer(
     wrap: Callable[[bytes], bytes] = bytes,
     leave_out: Collection[Triple] = (),
     sharded: Sharded | None = None,
+    encoding: dict[str, object] | None = None,
+    encode: Callable[[npt.NDArray[np.generic]], bytes] | None = None,
 ) -> None:
-    """Write `volume` (zyx) as a raw precomputed layer of one scale, without the cells in `leave_out`."""
+    """Write `volume` (zyx) as a precomputed layer of one scale, without the cells in `leave_out`.
+
+    Raw, unless `encoding` has other keys of the scale, and `encode` makes the bytes of a chunk.
+    """
     z, y, x = volume.shape
     size = (x, y, z)
     scale = {
@@ -75,6 +80,7 @@ def write_layer(
         "resolution": [4, 4, 40],
         "chunk_sizes": [list(chunk)],
         "encoding": "raw",
+        **(encoding or {}),
     }
     if sharded:
         scale["sharding"] = {
@@ -97,7 +103,8 @@ def write_layer(
     folder.mkdir(parents=True, exist_ok=True)
     (root / "info").write_text(json.dumps(info))
     little = volume.astype(volume.dtype.newbyteorder("<"))
-    stored = {cell: little[box].tobytes() for cell, box in cells(size, chunk) if cell not in leave_out}
+    to_bytes = encode or (lambda voxels: voxels.tobytes())
+    stored = {cell: to_bytes(little[box]) for cell, box in cells(size, chunk) if cell not in leave_out}
     if sharded:
         _write_shards(folder, stored, [-(-n // c) for n, c in zip(size, chunk, strict=True)], sharded)
         return

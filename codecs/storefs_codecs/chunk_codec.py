@@ -74,17 +74,27 @@ class ChunkCodec(Codec):  # type: ignore[misc]  # numcodecs is untyped
         without that the full `shape` holds. With `out` (that shape, this dtype, any strides) the voxels are
         written there. Raises DecodeError.
         """
+        view, extent, absent = self.opened(payload, extent)
+        if absent:
+            return self._decode_absent(out)
+        if out is not None and (out.shape != extent or out.dtype != self.dtype):
+            raise ValueError(f"{self.codec_id}: out must be {extent} {self.dtype}, got {out.shape} {out.dtype}")
+        return self._decode(view, extent, out)
+
+    def opened(self, payload: Bytes, extent: tuple[int, ...] | None) -> tuple[memoryview, tuple[int, ...], bool]:
+        """`payload` without its frame, the extent that holds, and whether the chunk is an absent one.
+
+        Raises DecodeError.
+        """
         view = as_memoryview(payload)
         if self.framed and extent is None:
             extent, view = unframe(view)
         if extent == () and not view:
-            return self._decode_absent(out)
+            return view, self.shape, True
         extent = self.shape if extent is None else tuple(extent)
         if extent != self.shape and not self._holds(extent):
             raise DecodeError(self.codec_id, "extent does not fit the chunk", f"at most {self.shape}", extent)
-        if out is not None and (out.shape != extent or out.dtype != self.dtype):
-            raise ValueError(f"{self.codec_id}: out must be {extent} {self.dtype}, got {out.shape} {out.dtype}")
-        return self._decode(view, extent, out)
+        return view, extent, False
 
     def _holds(self, extent: tuple[int, ...]) -> bool:
         same_rank = len(extent) == len(self.shape)

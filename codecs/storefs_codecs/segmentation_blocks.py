@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ CODEC_ID = "storefs.compressed_segmentation"
 WIDTHS = (0, 1, 2, 4, 8, 16, 32)
 WORD_BITS = 32
 MAX_OFFSET = (1 << 24) - 1
+FAR = 1 << 58  # a greater block size makes no difference
 
 IS_WIDTH = np.isin(np.arange(256), WIDTHS)
 
@@ -93,10 +95,20 @@ class Region:
             )
 
 
+@lru_cache(maxsize=256)
 def grid(extent: Triple, block: Triple) -> Triple:
     """Blocks along every axis of a chunk."""
     z, y, x = (-(-n // size) for n, size in zip(extent, block, strict=True))
     return z, y, x
+
+
+def between(region: Region, within: tuple[slice, slice, slice]) -> Region | None:
+    """The blocks of `region` that are `within` too; None where there are none."""
+    firsts = [max(at, part.start) for at, part in zip(region.first, within, strict=True)]
+    lasts = [min(at + n, part.stop) for at, n, part in zip(region.first, region.counts, within, strict=True)]
+    gz, gy, gx = (last - first for first, last in zip(firsts, lasts, strict=True))
+    z, y, x = firsts
+    return Region((z, y, x), (gz, gy, gx), region.extent, region.block) if min(gz, gy, gx) > 0 else None
 
 
 def regions(extent: Triple, block: Triple) -> Iterator[Region]:
@@ -124,11 +136,34 @@ class Headers:
     values: Words
 
 
-def read_headers(words: Words, start: int, extent: Triple, block: Triple, label_words: int) -> Headers:
+def read_headers(
+    words: Words,
+    start: int,
+    extent: Triple,
+    block: Triple,
+    label_words: int,
+    within: tuple[slice, slice, slice] | None = None,
+) -> Headers:
     """The headers of the channel at word `start`, every offset in them proven to lie inside the data.
 
-    Raises DecodeError. Indices are not looked at.
+    Of the blocks `within` where that is given, the others are then whatever they are. Raises DecodeError. Indices are
+    not looked at.
     """
+    headers, problems = examine_headers(words, start, extent, block, label_words)
+    if within is not None:
+        inside = np.zeros(problems.shape, np.bool_)
+        inside[within] = True
+        problems[~inside] = 0
+    if problems.any():
+        first = int(np.flatnonzero(problems)[0])
+        raise broken(int(problems.flat[first]), first)
+    return headers
+
+
+def examine_headers(
+    words: Words, start: int, extent: Triple, block: Triple, label_words: int
+) -> tuple[Headers, npt.NDArray[np.uint8]]:
+    """The headers of the channel at word `start`, and for every block what is wrong with its offsets, 0 if nothing."""
     counts = grid(extent, block)
     pairs = words[start : start + 2 * math.prod(counts)].reshape(*counts, 2)
     widths = (pairs[..., 0] >> np.uint32(24)).astype(np.uint8)
@@ -143,10 +178,7 @@ def read_headers(words: Words, start: int, extent: Triple, block: Triple, label_
         outside = values[region.blocks] > limits[widths[region.blocks]]
         problems[region.blocks][outside] = VALUES_OUTSIDE
     problems[~IS_WIDTH[widths]] = NO_SUCH_WIDTH
-    if problems.any():
-        first = int(np.flatnonzero(problems)[0])
-        raise broken(int(problems.flat[first]), first)
-    return Headers(start, widths, tables, values)
+    return Headers(start, widths, tables, values), problems
 
 
 def broken(problem: int, block: int) -> DecodeError:
@@ -157,6 +189,11 @@ def broken(problem: int, block: int) -> DecodeError:
         return DecodeError(CODEC_ID, f"block {block} has an unknown index width", f"one of {WIDTHS}")
     part = "values" if problem == VALUES_OUTSIDE else "table"
     return DecodeError(CODEC_ID, f"the {part} of block {block} lie outside the data")
+
+
+def outside() -> IndexError:
+    """The error for voxels that are asked for and lie outside the chunk."""
+    return IndexError(f"{CODEC_ID}: a voxel lies outside the chunk")
 
 
 def too_far() -> EncodeError:

@@ -43,13 +43,13 @@ def decode_channel(words: Words, start: int, block: Triple, out: Array) -> None:
     """
     z, y, x = out.shape
     headers = read_headers(words, start, (z, y, x), block, out.itemsize // 4)
-    labels = _label_view(words, out.dtype)
+    labels = label_view(words, out.dtype)
     for region in regions((z, y, x), block):
         for tile in region.tiles(TILE_VOXELS):
-            _decode_tile(words, labels, headers, tile, out[tile.voxels])
+            decode_tile(words, labels, headers, tile, out[tile.voxels])
 
 
-def _label_view(words: Words, dtype: np.dtype[Any]) -> Array:
+def label_view(words: Words, dtype: np.dtype[Any]) -> Array:
     """All labels that could stand in the data: 64-bit ones at even words first, then those at odd words."""
     if dtype.itemsize == words.itemsize:
         return words
@@ -58,7 +58,8 @@ def _label_view(words: Words, dtype: np.dtype[Any]) -> Array:
     return np.concatenate([words[: 2 * pairs].view(dtype), odd.view(dtype)])
 
 
-def _decode_tile(words: Words, labels: Array, headers: Headers, tile: Region, out: Array) -> None:
+def decode_tile(words: Words, labels: Array, headers: Headers, tile: Region, out: Array) -> None:
+    """Decode the blocks of `tile` into `out`, which has just its voxels. Raises DecodeError."""
     tables = headers.tables[tile.blocks].astype(np.int64) + headers.start
     label_words = labels.itemsize // words.itemsize
     room = (words.size - tables.ravel()) // label_words

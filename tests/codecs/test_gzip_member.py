@@ -13,12 +13,13 @@ from storefs_codecs.kernels import gzip_member, library
 from storefs_codecs.kernels.gzip_member import GZIP, begins
 
 
-@pytest.fixture(params=["kernel", "python"])
+@pytest.fixture(params=["kernel", "kernel, holding the GIL", "python"])
 def way(request, monkeypatch):
-    """With the kernel, however few bytes there are, and without."""
-    monkeypatch.setattr(gzip_member, "LONG", 0)
+    """With the kernel in both ways, however few bytes there are, and without."""
+    monkeypatch.setattr(gzip_member, "SHORT", 0)
+    monkeypatch.setattr(gzip_member, "LONG", 0 if request.param == "kernel" else 1 << 20)
     monkeypatch.setenv("STOREFS_NO_KERNELS", "1" if request.param == "python" else "0")
-    if request.param == "kernel" and library("gzip_member") is None:
+    if request.param != "python" and library("gzip_member") is None:
         pytest.skip("the kernel was not built")
 
 

@@ -20,6 +20,11 @@ def library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | No
     return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(folder / f"lib{name}{SUFFIX}")
 
 
+def holding(compiled: ctypes.CDLL) -> ctypes.PyDLL:
+    """The same library for calls that keep the GIL, as they are over sooner than another thread gives it back."""
+    return ctypes.PyDLL(compiled._name, handle=compiled._handle)  # noqa: SLF001  # ctypes has no other names for them
+
+
 @cache
 def _load(path: Path) -> ctypes.CDLL | None:
     try:

@@ -10,8 +10,8 @@
 #include <emmintrin.h>
 #endif
 
-enum { INTERFACE = 1 }; /* raise with every change of a signature below */
-enum { NO_SUCH_WIDTH = 1, VALUES_OUTSIDE, TABLE_OUTSIDE, INDEX_OUTSIDE, TOO_FAR, NO_MEMORY, MISUSE };
+enum { INTERFACE = 2 }; /* raise with every change of a signature below */
+enum { NO_SUCH_WIDTH = 1, VALUES_OUTSIDE, TABLE_OUTSIDE, INDEX_OUTSIDE, TOO_FAR, NO_MEMORY, MISUSE, BEYOND };
 
 static const uint64_t MAX_OFFSET = ((uint64_t)1 << 24) - 1;
 #ifndef CACHED
@@ -88,9 +88,14 @@ static int check_header(const Channel *in, const uint8_t *header, const Extent *
     return 0;
 }
 
+/* Below this all indices of a block lie inside the data. */
+INLINE uint64_t room_of(const Channel *in, const uint8_t *header) {
+    return (in->words - (load32(header) & MAX_OFFSET)) / ((uint64_t)in->size / 4);
+}
+
 /* Where the data ends before the greatest possible index, look at every index. */
 static int check_indices(const Channel *in, const uint8_t *header, const Extent *e) {
-    uint64_t room = (in->words - (load32(header) & MAX_OFFSET)) / ((uint64_t)in->size / 4);
+    uint64_t room = room_of(in, header);
     int bits = header[3];
     if (room >= (uint64_t)1 << bits) return 0;
     const uint8_t *values = in->data + 4 * (uint64_t)load32(header + 4);
@@ -104,6 +109,26 @@ static int check_indices(const Channel *in, const uint8_t *header, const Extent 
             }
         }
     return greatest < room ? 0 : INDEX_OUTSIDE;
+}
+
+/* Prove all headers of the blocks from `from` to below `to`, then all their indices. */
+static int check_blocks(const Channel *in, const Grid *grid, const uint64_t from[3], const uint64_t to[3],
+                        uint64_t *culprit) {
+    for (int indices = 0; indices < 2; indices++)
+        for (uint64_t z = from[0]; z < to[0]; z++)
+            for (uint64_t y = from[1]; y < to[1]; y++) {
+                uint64_t number = (z * grid->gy + y) * grid->gx + from[2];
+                const uint8_t *header = in->data + 8 * number;
+                for (uint64_t x = from[2]; x < to[2]; x++, header += 8, number++) {
+                    const Extent *e = extent_of(grid, z, y, x);
+                    int problem = (indices ? check_indices : check_header)(in, header, e);
+                    if (problem) {
+                        *culprit = number;
+                        return problem;
+                    }
+                }
+            }
+    return 0;
 }
 
 /* Eight indices that begin at a byte, as one little-endian number (bits <= 8). */
@@ -142,11 +167,12 @@ INLINE void stream_row(uint8_t *out, const uint8_t *values, uint64_t bit, const 
                     load_label(table + (eight >> ((k + 1) * bits) & mask) * 8, 8));
 }
 
-INLINE void decode_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *values, uint64_t bit,
+/* `n` voxels from `bit` on, `apart` voxels from one to the next. */
+INLINE void decode_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *values, uint64_t bit, uint64_t apart,
                        const uint8_t *table, const int bits, const int size) {
     const uint64_t mask = ((uint64_t)1 << bits) - 1;
     uint64_t x = 0;
-    if (bits <= 8 && !(bit & 7)) {
+    if (apart == 1 && bits <= 8 && !(bit & 7)) {
         const uint8_t *from = values + (bit >> 3);
         for (; x + 8 <= n; x += 8, from += bits, out += 8 * step) {
             uint64_t eight = load_eight(from, bits);
@@ -154,7 +180,7 @@ INLINE void decode_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *va
                 memcpy(out + k * step, table + (eight >> (k * bits) & mask) * (uint64_t)size, (size_t)size);
         }
     }
-    for (bit += x * (uint64_t)bits; x < n; x++, bit += (uint64_t)bits, out += step)
+    for (bit += x * (uint64_t)bits; x < n; x++, bit += apart * (uint64_t)bits, out += step)
         memcpy(out, table + (uint64_t)index_at(values, bits, bit) * (uint64_t)size, (size_t)size);
 }
 
@@ -164,8 +190,10 @@ INLINE void fill_row(uint8_t *out, int64_t step, uint64_t n, const uint8_t *tabl
     for (uint64_t x = 0; x < n; x++, out += step) memcpy(out, &label, (size_t)size);
 }
 
-INLINE void decode_rows(uint8_t *out, const int64_t strides[3], int64_t step, const Extent *e,
-                        const uint8_t *values, const uint8_t *table, const int bits, const int size, int stream) {
+/* The voxels of a block from voxel number `first` on, as many as `e` has, in its steps and `apart` along x. */
+INLINE void decode_rows(uint8_t *out, const int64_t strides[3], int64_t step, const Extent *e, uint64_t first,
+                        uint64_t apart, const uint8_t *values, const uint8_t *table, const int bits, const int size,
+                        int stream) {
     if (stream && bits <= 8 && size == 8) {
         for (uint64_t z = 0; z < e->z; z++)
             for (uint64_t y = 0; y < e->y; y++)
@@ -176,30 +204,30 @@ INLINE void decode_rows(uint8_t *out, const int64_t strides[3], int64_t step, co
     for (uint64_t z = 0; z < e->z; z++)
         for (uint64_t y = 0; y < e->y; y++) {
             uint8_t *row = out + (int64_t)z * strides[0] + (int64_t)y * strides[1];
-            uint64_t bit = (uint64_t)bits * (z * e->step_z + y * e->step_y);
+            uint64_t bit = (uint64_t)bits * (first + z * e->step_z + y * e->step_y);
             if (!bits && e->x == 8) /* let the compiler unroll the common block */
                 fill_row(row, step, 8, table, size);
             else if (!bits)
                 fill_row(row, step, e->x, table, size);
             else if (e->x == 8)
-                decode_row(row, step, 8, values, bit, table, bits, size);
+                decode_row(row, step, 8, values, bit, apart, table, bits, size);
             else
-                decode_row(row, step, e->x, values, bit, table, bits, size);
+                decode_row(row, step, e->x, values, bit, apart, table, bits, size);
         }
 }
 
 INLINE void decode_block(const Channel *in, const uint8_t *header, uint8_t *out, const int64_t strides[3],
-                         int64_t step, const Extent *e, const int size, int stream) {
+                         int64_t step, const Extent *e, uint64_t first, uint64_t apart, const int size, int stream) {
     const uint8_t *table = in->data + 4 * (load32(header) & MAX_OFFSET);
     const uint8_t *values = header[3] ? in->data + 4 * (uint64_t)load32(header + 4) : table;
     switch (header[3]) {
-    case 0: decode_rows(out, strides, step, e, values, table, 0, size, stream); break;
-    case 1: decode_rows(out, strides, step, e, values, table, 1, size, stream); break;
-    case 2: decode_rows(out, strides, step, e, values, table, 2, size, stream); break;
-    case 4: decode_rows(out, strides, step, e, values, table, 4, size, stream); break;
-    case 8: decode_rows(out, strides, step, e, values, table, 8, size, stream); break;
-    case 16: decode_rows(out, strides, step, e, values, table, 16, size, stream); break;
-    default: decode_rows(out, strides, step, e, values, table, 32, size, stream); break;
+    case 0: decode_rows(out, strides, step, e, first, apart, values, table, 0, size, stream); break;
+    case 1: decode_rows(out, strides, step, e, first, apart, values, table, 1, size, stream); break;
+    case 2: decode_rows(out, strides, step, e, first, apart, values, table, 2, size, stream); break;
+    case 4: decode_rows(out, strides, step, e, first, apart, values, table, 4, size, stream); break;
+    case 8: decode_rows(out, strides, step, e, first, apart, values, table, 8, size, stream); break;
+    case 16: decode_rows(out, strides, step, e, first, apart, values, table, 16, size, stream); break;
+    default: decode_rows(out, strides, step, e, first, apart, values, table, 32, size, stream); break;
     }
 }
 
@@ -220,7 +248,7 @@ INLINE void decode_blocks(const Channel *in, const Grid *grid, const uint64_t bl
             uint8_t *row = out + (int64_t)(z * block[0]) * strides[0] + (int64_t)(y * block[1]) * strides[1];
             for (uint64_t x = 0; x < grid->gx; x++, header += 8)
                 decode_block(in, header, row + (int64_t)(x * block[2]) * step, strides, step,
-                             extent_of(grid, z, y, x), size, stream && (x + 1 < grid->gx || grid->kinds[7].x == 8));
+                             extent_of(grid, z, y, x), 0, 1, size, stream && (x + 1 < grid->gx || grid->kinds[7].x == 8));
         }
     if (stream) stream_done();
 }
@@ -236,19 +264,9 @@ EXPORT int storefs_cseg_decode(const uint8_t *data, uint64_t words, const uint64
     Grid grid;
     if ((size != 4 && size != 8) || make_grid(&grid, extent, block)) return MISUSE;
     if (capped_product(2, capped_product(capped_product(grid.gz, grid.gy), grid.gx)) > words) return MISUSE;
-    for (int indices = 0; indices < 2; indices++) {
-        const uint8_t *header = data;
-        for (uint64_t z = 0; z < grid.gz; z++)
-            for (uint64_t y = 0; y < grid.gy; y++)
-                for (uint64_t x = 0; x < grid.gx; x++, header += 8) {
-                    const Extent *e = extent_of(&grid, z, y, x);
-                    int problem = (indices ? check_indices : check_header)(&in, header, e);
-                    if (problem) {
-                        *culprit = (uint64_t)(header - data) / 8;
-                        return problem;
-                    }
-                }
-    }
+    const uint64_t none[3] = {0, 0, 0}, all[3] = {grid.gz, grid.gy, grid.gx};
+    int problem = check_blocks(&in, &grid, none, all, culprit);
+    if (problem) return problem;
     if (size == 8 && strides[2] == 8)
         decode_blocks(&in, &grid, block, out, strides, 8, 8);
     else if (size == 4 && strides[2] == 4)
@@ -257,6 +275,111 @@ EXPORT int storefs_cseg_decode(const uint8_t *data, uint64_t words, const uint64
         decode_blocks(&in, &grid, block, out, strides, strides[2], 8);
     else
         decode_blocks(&in, &grid, block, out, strides, strides[2], 4);
+    return 0;
+}
+
+/* ---- decoding a part ---- */
+
+/* How many of `left` voxels, `step` apart from `at` on, lie in the same block. */
+INLINE uint64_t run(uint64_t at, uint64_t step, uint64_t left, uint64_t block) {
+    return smaller(left, (block - 1 - at % block) / step + 1);
+}
+
+INLINE void decode_box(const Channel *in, const Grid *grid, const uint64_t block[3], const uint64_t start[3],
+                       const uint64_t step[3], const uint64_t count[3], uint8_t *out, const int64_t strides[3],
+                       int64_t along, const int size) {
+    Extent e = {.step_z = step[0] * (block[1] * block[2]), .step_y = step[1] * block[2]};
+    for (uint64_t i = 0; i < count[0]; i += e.z) {
+        uint64_t z = start[0] + i * step[0];
+        e.z = run(z, step[0], count[0] - i, block[0]);
+        for (uint64_t j = 0; j < count[1]; j += e.y) {
+            uint64_t y = start[1] + j * step[1];
+            e.y = run(y, step[1], count[1] - j, block[1]);
+            uint8_t *row = out + (int64_t)i * strides[0] + (int64_t)j * strides[1];
+            const uint8_t *headers = in->data + 8 * ((z / block[0] * grid->gy + y / block[1]) * grid->gx);
+            uint64_t first = (z % block[0] * block[1] + y % block[1]) * block[2];
+            for (uint64_t k = 0; k < count[2]; k += e.x) {
+                uint64_t x = start[2] + k * step[2];
+                e.x = run(x, step[2], count[2] - k, block[2]);
+                decode_block(in, headers + 8 * (x / block[2]), row + (int64_t)k * along, strides, along, &e,
+                             first + x % block[2], step[2], size, 0);
+            }
+        }
+    }
+}
+
+/* Of the channel that `storefs_cseg_decode` takes, `count` voxels along each axis, `step` apart from `start` on. The
+   blocks from the first to the last of them are proven as there, others are not looked at. On a problem nothing is
+   written. */
+EXPORT int storefs_cseg_decode_box(const uint8_t *data, uint64_t words, const uint64_t extent[3],
+                                   const uint64_t block[3], int size, const uint64_t start[3],
+                                   const uint64_t step[3], const uint64_t count[3], uint8_t *out,
+                                   const int64_t strides[3], uint64_t *culprit) {
+    Channel in = {data, words, size};
+    Grid grid;
+    uint64_t from[3], to[3];
+    if ((size != 4 && size != 8) || make_grid(&grid, extent, block)) return MISUSE;
+    if (capped_product(2, capped_product(capped_product(grid.gz, grid.gy), grid.gx)) > words) return MISUSE;
+    for (int axis = 0; axis < 3; axis++) {
+        if (!count[axis] || !step[axis]) return MISUSE;
+        if (start[axis] >= extent[axis] || count[axis] - 1 > (extent[axis] - 1 - start[axis]) / step[axis])
+            return BEYOND;
+        from[axis] = start[axis] / block[axis];
+        to[axis] = (start[axis] + (count[axis] - 1) * step[axis]) / block[axis] + 1;
+    }
+    int problem = check_blocks(&in, &grid, from, to, culprit);
+    if (problem) return problem;
+    if (size == 8 && strides[2] == 8)
+        decode_box(&in, &grid, block, start, step, count, out, strides, 8, 8);
+    else if (size == 4 && strides[2] == 4)
+        decode_box(&in, &grid, block, start, step, count, out, strides, 4, 4);
+    else if (size == 8)
+        decode_box(&in, &grid, block, start, step, count, out, strides, strides[2], 8);
+    else
+        decode_box(&in, &grid, block, start, step, count, out, strides, strides[2], 4);
+    return 0;
+}
+
+INLINE uint64_t coordinate(const void *points, uint64_t i) {
+    uint64_t at;
+    memcpy(&at, (const uint8_t *)points + 8 * i, sizeof at);
+    return at;
+}
+
+/* Of the same channel the `n` voxels at `points[axis][i]`, side by side. The headers of their blocks are proven as
+   there, and their own indices; on a problem `out` is undefined. */
+EXPORT int storefs_cseg_decode_points(const uint8_t *data, uint64_t words, const uint64_t extent[3],
+                                      const uint64_t block[3], int size, uint64_t n, const void *const points[3],
+                                      uint8_t *out, uint64_t *culprit) {
+    Channel in = {data, words, size};
+    Grid grid;
+    if ((size != 4 && size != 8) || make_grid(&grid, extent, block)) return MISUSE;
+    if (capped_product(2, capped_product(capped_product(grid.gz, grid.gy), grid.gx)) > words) return MISUSE;
+    for (int axis = 0; axis < 3; axis++)
+        for (uint64_t i = 0; i < n; i++)
+            if (coordinate(points[axis], i) >= extent[axis]) return BEYOND; /* negative ones, too */
+    for (uint64_t i = 0; i < n; i++, out += size) {
+        uint64_t at[3], cell[3];
+        for (int axis = 0; axis < 3; axis++) {
+            at[axis] = coordinate(points[axis], i);
+            cell[axis] = at[axis] / block[axis];
+            at[axis] %= block[axis];
+        }
+        uint64_t number = (cell[0] * grid.gy + cell[1]) * grid.gx + cell[2];
+        const uint8_t *header = data + 8 * number;
+        int problem = check_header(&in, header, extent_of(&grid, cell[0], cell[1], cell[2]));
+        uint32_t index = 0;
+        if (!problem && header[3]) {
+            uint64_t bit = header[3] * ((at[0] * block[1] + at[1]) * block[2] + at[2]);
+            index = index_at(data + 4 * (uint64_t)load32(header + 4), header[3], bit);
+            if (index >= room_of(&in, header)) problem = INDEX_OUTSIDE;
+        }
+        if (problem) {
+            *culprit = number;
+            return problem;
+        }
+        memcpy(out, data + 4 * ((load32(header) & MAX_OFFSET) + (uint64_t)index * (uint64_t)size / 4), (size_t)size);
+    }
     return 0;
 }
 

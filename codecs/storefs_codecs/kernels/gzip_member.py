@@ -7,31 +7,34 @@ from functools import cache
 
 import numpy as np
 
-from storefs_codecs.kernels import library
+from storefs_codecs.kernels import holding, library
 
 INTERFACE = 1  # of the C source; a library left over from another version is not used
 GZIP = b"\x1f\x8b\x08"
-# in fewer bytes Python has found it before another thread has had the GIL
-LONG = 1 << 15
+# in fewer bytes it is found sooner than another thread gives the GIL back; in very few Python finds it as soon
+LONG, SHORT = 1 << 17, 1 << 11
 
 
 def begins(data: bytes | memoryview) -> bool:
     """Whether a gzip member may begin anywhere in `data`."""
-    compiled = library("gzip_member") if len(data) >= LONG else None
-    find = None if compiled is None else _bind(compiled)
-    if find is None:
+    compiled = library("gzip_member") if len(data) >= SHORT else None
+    finders = None if compiled is None else _bind(compiled)
+    if finders is None:
         return bytes(data).find(GZIP) >= 0
     octets = np.frombuffer(data, np.uint8)
-    return bool(find(octets.ctypes.data, octets.size))
+    find, find_quickly = finders
+    return bool((find if octets.size >= LONG else find_quickly)(octets.ctypes.data, octets.size))
 
 
 @cache
-def _bind(compiled: ctypes.CDLL) -> ctypes._NamedFuncPointer | None:
+def _bind(compiled: ctypes.CDLL) -> tuple[ctypes._NamedFuncPointer, ctypes._NamedFuncPointer] | None:
+    """The function without the GIL, and holding it."""
     try:
         if compiled.storefs_gzip_interface() != INTERFACE:
             return None
-        find = compiled.storefs_gzip_begins
+        finders = compiled.storefs_gzip_begins, holding(compiled).storefs_gzip_begins
     except AttributeError:  # some other library
         return None
-    find.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    return find
+    for find in finders:
+        find.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+    return finders
