@@ -159,20 +159,22 @@ class _Read:
             self._read(wanted)
 
     def _run_job(self) -> None:
-        width = self.reader.width
-        tasks = self._tasks(width)
-        if self.share:
-            width = max(1, min(width, BYTES_IN_FLIGHT // self.share))
-        self.job = Job(width, take_part=self.reader.local)
+        width, local, files = self.reader.width, self.reader.local, self.reader.files
+        if files is not None and files.takes(self.out):
+            few = files.at_once(len(self.wanted), width)
+            batches = [self.wanted[at : at + few] for at in range(0, len(self.wanted), few)]
+            tasks: list[Task] = [partial(self._read_files, files, batch) for batch in batches]
+            self.job = Job(width, take_part=local)
+        else:
+            tasks = self._tasks(width)
+            if self.share:
+                width = max(1, min(width, BYTES_IN_FLIGHT // self.share))
+            self.job = Job(width, take_part=local, alone=True)
         with stoppable(self.job):
             self.job.run(tasks)
 
     def _tasks(self, width: int) -> list[Task]:
-        shared, files = self.reader.together, self.reader.files
-        if files is not None and files.takes(self.out):
-            few = files.at_once(len(self.wanted), width)
-            batches = [self.wanted[at : at + few] for at in range(0, len(self.wanted), few)]
-            return [partial(self._read_files, files, batch) for batch in batches]
+        shared = self.reader.together
         if shared is None:
             # planned here, one after the other, as threads that plan get into each other's way
             requests = [self.reader.request(wanted.chunk) for wanted in self.wanted]
@@ -248,6 +250,8 @@ class _Read:
         self._advance(wanted)
 
     def _advance(self, wanted: _Wanted) -> None:
+        if self.job is not None:
+            self.job.advance()
         if self.progress is not None:
             done, total = wanted.number, len(self.wanted)
             share = self.out.nbytes * (done + 1) // total - self.out.nbytes * done // total

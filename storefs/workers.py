@@ -21,6 +21,8 @@ Task = Callable[[], Any]
 
 MOST_THREADS = 128
 MOST_SCRATCH = 1 << 20
+# threads that take turns in less get into each other's way
+QUICK_SECONDS = 0.0002
 # how often a waiting thread looks up, where signals do not wake it
 _LOOK_UP = 0.5
 # threads that come back from native code while the interpreter goes down can bring the process down
@@ -88,11 +90,17 @@ def _pool(_pid: int) -> Pool:
 
 
 class Job:
-    """Tasks shared by at most `width` threads, the caller's one of them if it is to take part; a task may add more."""
+    """Tasks shared by at most `width` threads, the caller's one of them if it is to take part; a task may add more.
 
-    def __init__(self, width: int, *, take_part: bool) -> None:
+    With `alone`, that one has no help as long as the parts of the work, of which `advance` tells, are quick.
+    """
+
+    def __init__(self, width: int, *, take_part: bool, alone: bool = False) -> None:
         self._width = width
         self._take_part = take_part
+        self._alone = take_part and alone
+        # how long the caller took for how many parts, and since when it is at the next
+        self._parts, self._seconds, self._since = 1, 0.0, 0.0
         self._tasks: deque[Task] = deque()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -130,8 +138,29 @@ class Job:
                 return
             before = len(self._tasks)
             self._tasks.extend(tasks)
-            wanted = max(0, min(self._width - self._running, len(self._tasks) - before))
-            self._running += wanted
+            wanted = 0 if self._alone else self._call_in(len(self._tasks) - before)
+        for _ in range(wanted):
+            pool().start(self._help)
+
+    def _call_in(self, most: int) -> int:
+        """How many more threads are to start, for at most as many tasks; they count as running."""
+        wanted = max(0, min(self._width - self._running, most))
+        self._running += wanted
+        return wanted
+
+    def advance(self) -> None:
+        """A part of the work is done. Threads are called in if that took long."""
+        if not self._alone:
+            return
+        now = time.perf_counter()
+        self._parts += 1
+        self._seconds += now - self._since
+        self._since = now
+        if self._seconds < QUICK_SECONDS * self._parts:
+            return
+        with self._lock:
+            self._alone = False
+            wanted = self._call_in(len(self._tasks))
         for _ in range(wanted):
             pool().start(self._help)
 
@@ -174,6 +203,8 @@ class Job:
                     self._running -= 1
                     return None if self._running else self._over.set
                 task = self._tasks.popleft()
+            if self._alone:  # of tasks that only add others nothing is told
+                self._since = time.perf_counter()
             try:
                 task()
             except BaseException as error:  # noqa: BLE001  # handed to the one who waits

@@ -6,9 +6,11 @@ import os
 import threading
 import time
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
 import pytest
 
+from storefs import workers
 from storefs.workers import Job, pool
 
 
@@ -132,3 +134,47 @@ def test_a_fork_has_threads_of_its_own():
         Job(2, take_part=False).run([lambda: done.append(1)] * 4)
         os._exit(0 if len(done) == 4 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_caller_has_help_only_where_parts_take_long(monkeypatch, quick):
+    """Alone while all parts were quick; with others from the first on that was not."""
+    monkeypatch.setattr(workers, "QUICK_SECONDS", 1000.0 if quick else 0.0)
+    job = Job(3, take_part=True, alone=True)
+    helped = threading.Event()
+    done: list[int] = []
+
+    def task() -> None:
+        if threading.get_ident() != caller:
+            helped.set()
+        elif done and not quick:
+            assert helped.wait(20)  # others take tasks as well
+        done.append(threading.get_ident())
+        job.advance()
+
+    caller = threading.get_ident()
+    job.run([lambda: job.add([task] * 7), task])
+    assert len(done) == 8
+    assert helped.is_set() is not quick
+    assert (set(done) == {caller}) is quick
+
+
+def test_tasks_that_only_add_others_are_no_slow_parts(monkeypatch):
+    """Of a task that tells of no part its time does not count."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(workers, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(workers, "pool", lambda: pytest.fail("help was called in"))
+    job = Job(3, take_part=True, alone=True)
+    done = []
+
+    def part() -> None:
+        clock.now += workers.QUICK_SECONDS
+        done.append(clock.now)
+        job.advance()
+
+    def others() -> None:
+        clock.now += 1.0
+        job.add([part] * 3)
+
+    job.run([others, part])
+    assert len(done) == 4
