@@ -48,6 +48,7 @@ class PointsPart(NamedTuple):
 
 def chunk_part(
     selection: Any,  # noqa: ANN401  # as numpy takes them
+    chunk_shape: tuple[int, ...],
     extent: tuple[int, ...],
     *,
     flipped: bool,
@@ -56,17 +57,18 @@ def chunk_part(
 
     None where it is best had from the whole chunk, or reaches beyond `extent`.
     """
-    items = selection if isinstance(selection, tuple) else (selection,)
-    if len(items) != len(extent):
+    if isinstance(selection, tuple) and len(selection) == len(extent) and isinstance(selection[0], np.ndarray):
+        return _points_part(selection, extent, flipped=flipped)
+    order = -1 if flipped else 1
+    shown = lattice(selection, chunk_shape[::order])
+    if shown is None:
         return None
-    if isinstance(items[0], np.ndarray):
-        return _points_part(items, extent, flipped=flipped)
-    box = lattice(items, extent[::-1] if flipped else extent)
-    if box is None:
+    box = shown[::order]
+    if any(s.stop > n for s, n in zip(box, extent, strict=True)):
         return None
     if all(s.start == 0 and s.stop == n and s.step == 1 for s, n in zip(box, extent, strict=True)):
         return None
-    return BoxPart(box[::-1] if flipped else box, kept_axes(selection), flipped)
+    return BoxPart(box, kept_axes(selection), flipped)
 
 
 def _points_part(items: tuple[Any, ...], extent: tuple[int, ...], *, flipped: bool) -> PointsPart | None:

@@ -11,17 +11,14 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
-import numcodecs
 import numpy as np
 
 from storefs.backend import Stored, SupportsBoxes, SupportsObjects, SupportsRegion, Transport
-from storefs.chunk_part import chunk_part
+from storefs.decoding import Decoding
 from storefs.errors import StorefsError, TooLong
-from storefs.face import Payload, refuse_frame
 from storefs.fetching import Fetching
 from storefs.grid import Grid
 from storefs.many_files import ManyFiles
-from storefs.metadata import codec_id, native_configuration
 from storefs.model import ArrayNode, ChunkId
 from storefs.opened import Opened
 from storefs.plain_files import plain_files
@@ -33,8 +30,6 @@ from storefs.window import Boxed, Part, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
-from storefs_codecs.part_codec import PartCodec
-from storefs_codecs.recycled import recycled
 
 Put = Callable[[Array], object]
 """Puts the voxels of a piece, which have come, into a result."""
@@ -56,6 +51,7 @@ class ChunkReader:
         self.chunk_bytes = math.prod(node.chunk_shape) * self.dtype.itemsize
         self.flipped = volume.presentation.axes == "xyz"
         self.decoded = source.decoded
+        self.decoding = Decoding(volume, node, keeps=self.decoded is not None)
         backend = None if node.unsupported else volume.backend
         # which voxels of a box are absent cannot be told
         boxes = backend if source.missing != "error" else None
@@ -86,16 +82,6 @@ class ChunkReader:
         return ManyFiles(self.node, self.objects, path_of, self.source.tally, flipped=self.flipped)
 
     @cached_property
-    def codec(self) -> Any:  # noqa: ANN401  # numcodecs is untyped
-        """The codec of the chunks as stored."""
-        return numcodecs.get_codec({"id": codec_id(self.node), **native_configuration(self.node)})
-
-    @cached_property
-    def part_codec(self) -> PartCodec | None:
-        """The codec, where it decodes parts without the rest, which then is not kept."""
-        return self.codec if self.decoded is None and isinstance(self.codec, PartCodec) else None
-
-    @cached_property
     def _all(self) -> Slices:
         """The selection of all of a chunk as zarr writes it."""
         return tuple(slice(0, n, 1) for n in self.volume.presentation.flip(self.node.chunk_shape))
@@ -110,11 +96,6 @@ class ChunkReader:
     def together(self) -> Together | None:
         """How to read many chunks together; None where each has an object of its own."""
         return together(self.source, self.volume, self.node)
-
-    @cached_property
-    def _recycles(self) -> bool:
-        """Whether to decode into memory that is lent: not what is kept, nor what is a view of the payload anyway."""
-        return self.decoded is None and self.node.encoding.name != "raw" and self.codec.strided
 
     # a part of one chunk, for those who ask for chunks one by one
 
@@ -139,7 +120,7 @@ class ChunkReader:
 
     def part_of(self, chunk: ChunkId, stored: Stored | None, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
         """The same of `chunk` as it is stored, None where it is absent."""
-        part = None if stored is None else self._decode_part(chunk, stored, selection)
+        part = None if stored is None else self.decoding.part(chunk, stored, selection)
         if part is not None:
             self.source.tally.add(chunks_decoded=1)
             return part
@@ -155,7 +136,7 @@ class ChunkReader:
         if stored is None:
             self.source.check_absence(self.volume, chunk)
             return None
-        voxels = self.decode(chunk, stored)
+        voxels = self.decoding.chunk(chunk, stored)
         self.source.tally.add(chunks_decoded=1)
         if self.decoded is not None:
             self.decoded.put(chunk, voxels)
@@ -172,11 +153,8 @@ class ChunkReader:
     def _selected(self, voxels: Array, selection: Any) -> Array:  # noqa: ANN401  # as numpy takes them
         # numpy clips what reaches beyond, zarr means the padding there
         inside = voxels.shape == self.node.chunk_shape or self._box(selection, voxels.shape) is not None
-        selected: Array = (self._as_shown(voxels) if inside else self.whole(voxels))[selection]
+        selected: Array = (self._as_shown(voxels) if inside else self._whole(voxels))[selection]
         return selected
-
-    def _as_shown(self, voxels: Array) -> Array:
-        return voxels.T if self.flipped else voxels
 
     # a piece of one chunk, for those who read many
 
@@ -227,9 +205,9 @@ class ChunkReader:
 
     def _decode_into(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored, result: Array) -> None:
         if piece.whole:
-            voxels = self.decode(chunk, stored, result[piece.target])
+            voxels = self.decoding.chunk(chunk, stored, result[piece.target])
         elif not self._put_part(chunk, piece, stored, result):
-            voxels = self.decode(chunk, stored)
+            voxels = self.decoding.chunk(chunk, stored)
             self._put_selected(piece, voxels, result)
         self.source.tally.add(chunks_decoded=1)
         if self.decoded is not None:  # what is kept becomes read only
@@ -237,26 +215,18 @@ class ChunkReader:
 
     def _put_part(self, chunk: ChunkId, piece: Piece | Scattered, stored: Stored, result: Array) -> bool:
         """Whether `piece` could be decoded without the rest of the chunk."""
-        if isinstance(piece, Scattered):
-            part = self._decode_part(chunk, stored, piece.inside)
-            if part is not None:
-                result[piece.target] = np.squeeze(part, piece.dropped) if piece.dropped else part
-            return part is not None
-        codec = self.part_codec
-        if codec is None or result.dtype != codec.dtype:
-            return False
-        extent = self.grid.extent(chunk.index)
-        try:
-            codec.decode_box(self._payload(stored), piece.inside, extent=extent, out=result[piece.target])
-        except DecodeError as error:
-            raise self.volume.located(error, chunk) from error
-        return True
+        if isinstance(piece, Piece):
+            return self.decoding.box(chunk, stored, piece.inside, result[piece.target])
+        part = self.decoding.part(chunk, stored, piece.inside)
+        if part is not None:
+            result[piece.target] = np.squeeze(part, piece.dropped) if piece.dropped else part
+        return part is not None
 
     def _put_selected(self, piece: Piece | Scattered, voxels: Array, result: Array) -> None:
         if isinstance(piece, Piece):
             result[piece.target] = voxels[piece.inside]
             return
-        selected = self.whole(voxels)[piece.inside]
+        selected = self._whole(voxels)[piece.inside]
         result[piece.target] = np.squeeze(selected, piece.dropped) if piece.dropped else selected
 
     # where voxels come from
@@ -286,45 +256,12 @@ class ChunkReader:
         plan = self.region.read_box(chunk, tuple(s.start for s in inside), tuple(s.stop for s in inside))
         return None if plan is None else self.source.run(self.volume, plan, chunk)
 
-    def decode(self, chunk: ChunkId, stored: Stored, out: Array | None = None) -> Array:
-        """The voxels of `chunk`, of its true extent in stored order; in `out` where given. Raises DecodeError."""
-        codec = self.codec
-        extent = self.grid.extent(chunk.index)
-        target = out
-        if out is None and self._recycles:
-            target = out = recycled().empty(extent, codec.dtype)
-        elif out is not None and not (codec.strided or out.flags.c_contiguous):
-            scratch = pool().scratch(out.nbytes)
-            target = None if scratch is None else np.frombuffer(scratch, out.dtype).reshape(extent)
-        if target is not None and target.dtype != codec.dtype:
-            target = None
-        try:
-            voxels: Array = codec.decode_chunk(self._payload(stored), extent=extent, out=target)
-        except DecodeError as error:
-            raise self.volume.located(error, chunk) from error
-        if out is None or target is out:
-            return voxels
-        out[...] = voxels
-        return out
+    # how they are shown
 
-    def _decode_part(self, chunk: ChunkId, stored: Stored, selection: Any) -> Array | None:  # noqa: ANN401  # as numpy takes them
-        """The voxels at `selection` of `chunk` as shown, without the rest; None where that is not done."""
-        codec = self.part_codec
-        extent = self.grid.extent(chunk.index)
-        part = None if codec is None else chunk_part(selection, extent, flipped=self.flipped)
-        if codec is None or part is None:
-            return None
-        try:
-            return part.decode(codec, self._payload(stored), extent)
-        except DecodeError as error:
-            raise self.volume.located(error, chunk) from error
+    def _as_shown(self, voxels: Array) -> Array:
+        return voxels.T if self.flipped else voxels
 
-    def _payload(self, stored: Stored) -> Payload:
-        payload = stored() if callable(stored) else stored
-        refuse_frame(payload, self.node)
-        return payload
-
-    def whole(self, voxels: Array) -> Array:
+    def _whole(self, voxels: Array) -> Array:
         """A chunk's `voxels` as zarr shows them: padded where clipped, axes in the order shown."""
         if voxels.shape != self.node.chunk_shape:
             padded = np.full(self.node.chunk_shape, self.node.fill_value, voxels.dtype)

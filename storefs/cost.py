@@ -53,8 +53,9 @@ class ReadCost:
     """What reading a selection in bulk takes.
 
     `chunks` are touched, of which `cached_chunks` are already in memory or on disk; the other figures count those
-    too. `requests` are sent and bring `bytes_fetched`, which become `bytes_decoded`, of which `bytes_selected` were
-    asked for. `exact` says that requests and bytes are no guess, save for chunks that turn out to be absent.
+    too. `requests` are sent and bring `bytes_fetched`, which become `bytes_decoded` (whole chunks, though of some only
+    the wanted part is read or decoded), of which `bytes_selected` were asked for. `exact` says that requests and bytes
+    are no guess, save for chunks that turn out to be absent.
     """
 
     chunks: int

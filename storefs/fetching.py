@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.asyn import get_loop
 
 from storefs.disk_cache import DiskCache, Entry, disk_cache
+from storefs.disk_entries import answer_of, entry_of, joined, split
 from storefs.errors import NotCached
 from storefs.plans import At, Body, Call, Get, Gets, Head, Names, Race, Reply, Request, Volume, VolumeBox
 from storefs.tally import Tally
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from storefs.backend import Transport
     from storefs.options import Keeping
 
-_SUCCESS = (200, 206)
 _CONCURRENCY = 32
 
 
@@ -187,8 +187,8 @@ class Fetching:
         if not keys or len(sound) < len(keys):
             return False, None
         if isinstance(request, Get) and request.parts:
-            return _joined(request, sound)
-        return True, _answer(sound[0])
+            return joined(request, sound)
+        return True, answer_of(sound[0])
 
     def _look_up(self, request: Request) -> tuple[bool, Any]:
         offline = self.keeping.offline
@@ -223,9 +223,9 @@ class Fetching:
                     self._keep(one, outcome)
             return
         keys = self._keys(request)
-        answers = _split(request, answer) if isinstance(request, Get) and request.parts else [answer]
+        answers = split(request, answer) if isinstance(request, Get) and request.parts else [answer]
         for key, part in zip(keys, answers, strict=False):
-            entry = _entry(part)
+            entry = entry_of(part)
             if entry is not None and not (entry.kind == "absent" and not self.keeping.cache_absent):
                 kept = replace(entry, facts={**entry.facts, "source": self.url, "array": self.array}, made=time.time())
                 self.disk_tally.add(bytes_written=disk.put(key, kept))
@@ -251,54 +251,6 @@ class Fetching:
 
     def _key(self, *asked: Any) -> str:  # noqa: ANN401  # text, numbers and pairs
         return json.dumps([self.url, self.keeping.identity, *asked])
-
-
-def _entry(answer: Any) -> Entry | None:  # noqa: ANN401  # answers differ by request
-    """`answer` as it is kept, None where it is not."""
-    match answer:
-        case None:
-            return Entry("absent")
-        case Body(data, encoding):
-            return Entry("body", data, {"encoding": encoding})
-        case frozenset():
-            return Entry("names", json.dumps(sorted(answer)).encode())
-        case Reply(status, data, content_type, content_range) if status in _SUCCESS:
-            return Entry("reply", data, {"status": status, "type": content_type, "range": content_range})
-    return None
-
-
-def _answer(entry: Entry) -> Any:  # noqa: ANN401  # answers differ by request
-    facts = entry.facts
-    match entry.kind:
-        case "body":
-            return Body(entry.data, facts["encoding"])
-        case "names":
-            return frozenset(json.loads(bytes(entry.data)))
-        case "reply":
-            return Reply(facts["status"], bytes(entry.data), facts["type"], facts["range"])
-    return None
-
-
-def _split(request: Get, answer: Body | None) -> list[Body | None]:
-    """The answers to the parts of `request`."""
-    first = request.start or 0
-    if answer is None:
-        return [None] * len(request.parts)
-    view = memoryview(answer.data)
-    return [Body(view[start - first : stop - first], answer.content_encoding) for start, stop in request.parts]
-
-
-def _joined(request: Get, entries: list[Entry]) -> tuple[bool, Body | None]:
-    """One answer of those to the parts; what lies between them is 0. Not where one of them is short."""
-    first, last = request.start or 0, max(stop for _, stop in request.parts)
-    if all(entry.kind == "absent" for entry in entries):
-        return True, None
-    whole = bytearray(last - first)
-    for entry, (start, stop) in zip(entries, request.parts, strict=True):
-        if len(entry.data) != stop - start:
-            return False, None
-        whole[start - first : stop - first] = entry.data
-    return True, Body(memoryview(whole).toreadonly(), entries[0].facts.get("encoding"))
 
 
 def _count(request: Request) -> int:

@@ -45,6 +45,7 @@ class ManyFiles:
         self._path_of = path_of
         self._tally = tally
         self._order = -1 if flipped else 1
+        self._chunk_bytes = math.prod(node.chunk_shape) * self._dtype.itemsize
 
     def takes(self, result: Array) -> bool:
         """Whether parts of chunks can be read into `result`."""
@@ -53,13 +54,12 @@ class ManyFiles:
 
     def at_once(self, count: int, width: int) -> int:
         """How many of `count` chunks to read in one call, where `width` threads share them."""
-        most = MOST_BYTES_AT_ONCE // (math.prod(self._grid.chunk_shape) * self._dtype.itemsize)
-        return max(1, min(MOST_AT_ONCE, most, count // (2 * width)))
+        return max(1, min(MOST_AT_ONCE, MOST_BYTES_AT_ONCE // self._chunk_bytes, count // (2 * width)))
 
     def read(self, chunks: Sequence[ChunkId], pieces: Sequence[Part], result: Array) -> bytes:
         """Which of `pieces`, one a chunk, now lie in `result`, which is taken: 1 or 0 each."""
         nothing = bytes(len(chunks))
-        kernel, scratch = file_parts.load(), pool().scratch(MOST_SCRATCH)
+        kernel, scratch = file_parts.load(), pool().scratch(min(MOST_SCRATCH, self._chunk_bytes))
         boxes = [piece for piece in pieces if isinstance(piece, Piece)]
         points = [piece for piece in pieces if isinstance(piece, Scattered) and _are_points(piece.inside)]
         if kernel is None or scratch is None or len(chunks) not in (len(boxes), len(points)):

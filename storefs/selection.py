@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 
-def plain_box(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | None:  # noqa: ANN401  # zarr's selectors are untyped
-    """`selection` as one slice an axis, None where it is no solid box."""
+def lattice(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | None:  # noqa: ANN401  # zarr's selectors are untyped
+    """`selection` as one slice of a positive step an axis, none of them empty; None where it is something else."""
     items = selection if isinstance(selection, tuple) else (selection,)
     if len(items) != len(shape):
         return None
-    box = []
+    found = []
     for item, length in zip(items, shape, strict=True):
         if isinstance(item, slice):
             start, stop, step = item.indices(length)
@@ -20,32 +20,19 @@ def plain_box(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | Non
             start, stop, step = int(item), int(item) + 1, 1
         else:
             return None
-        if step != 1 or stop <= start:
+        if step < 1 or not 0 <= start < stop:
             return None
-        box.append(slice(start, stop, 1))
-    return tuple(box)
+        found.append(slice(start, stop, step))
+    return tuple(found)
+
+
+def plain_box(selection: Any, shape: tuple[int, ...]) -> tuple[slice, ...] | None:  # noqa: ANN401  # zarr's selectors are untyped
+    """`selection` as one slice an axis, None where it is no solid box."""
+    found = lattice(selection, shape)
+    return None if found is None or any(along.step != 1 for along in found) else found
 
 
 def kept_axes(selection: Any) -> tuple[int | slice, ...]:  # noqa: ANN401  # zarr's selectors are untyped
-    """The index that drops, from the voxels of `plain_box`, the axes that `selection` drops."""
+    """The index that drops, from the voxels of `lattice`, the axes that `selection` drops."""
     items = selection if isinstance(selection, tuple) else (selection,)
     return tuple(slice(None) if isinstance(item, slice) else 0 for item in items)
-
-
-def lattice(items: tuple[Any, ...], extent: tuple[int, ...]) -> tuple[slice, ...] | None:
-    """`items`, one an axis, as slices of positive steps; None where they are no such, or reach beyond `extent`."""
-    box = []
-    for item, length in zip(items, extent, strict=True):
-        if isinstance(item, slice):
-            start, stop, step = item.indices(length)
-            # what numpy would clip is meant to be padding
-            if item.stop is not None and item.stop > length:
-                return None
-        elif isinstance(item, int | np.integer):
-            start, stop, step = int(item), int(item) + 1, 1
-        else:
-            return None
-        if step < 1 or not 0 <= start < stop <= length:
-            return None
-        box.append(slice(start, stop, step))
-    return tuple(box)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from storefs.chunk_part import chunk_part
 from storefs_codecs.compressed_segmentation import CompressedSegmentation
 
-EXTENT = (6, 7, 9)
+SHAPE, EXTENT = (8, 8, 10), (6, 7, 9)
 CHUNK = np.random.default_rng(1).integers(1, 2**32 - 1, EXTENT, "uint32")
-CODEC = CompressedSegmentation((8, 8, 10), "uint32", (4, 4, 4))
+CODEC = CompressedSegmentation(SHAPE, "uint32", (4, 4, 4))
 PAYLOAD = CODEC.encode_chunk(CHUNK)
 FEW = (np.array([1, 5]), np.array([0, 6]), np.array([2, 4]))
 
@@ -29,7 +29,7 @@ def test_boxes_are_as_shown(data, flipped):
     """Integers drop their axes and slices keep them, in the order in which the axes are shown."""
     shown = CHUNK.T if flipped else CHUNK
     selection = tuple(data.draw(items(n)) for n in shown.shape)
-    part = chunk_part(selection, EXTENT, flipped=flipped)
+    part = chunk_part(selection, SHAPE, EXTENT, flipped=flipped)
     if part is None:
         assert shown[selection].shape == shown.shape
         return
@@ -44,7 +44,7 @@ def test_points_are_as_shown(flipped):
     shown = CHUNK.T if flipped else CHUNK
     points = FEW[::-1] if flipped else FEW
     for selection in (points, np.ix_(*points)):
-        part = chunk_part(selection, EXTENT, flipped=flipped)
+        part = chunk_part(selection, SHAPE, EXTENT, flipped=flipped)
         assert np.array_equal(part.decode(CODEC, PAYLOAD, EXTENT), shown[selection])
 
 
@@ -53,6 +53,7 @@ def test_points_are_as_shown(flipped):
     [
         ...,
         (slice(None),) * 3,
+        (slice(None), 1, slice(0, 9)),
         (slice(0, 6), slice(0, 7), slice(0, 9)),
         (slice(0, 8), slice(0, 1), slice(0, 1)),
         (slice(3, 3), slice(0, 1), slice(0, 1)),
@@ -69,10 +70,10 @@ def test_points_are_as_shown(flipped):
 )
 def test_others_take_the_whole(selection):
     """What is all of the chunk, reaches beyond it, is empty, many scattered voxels or of other kinds is no part."""
-    assert chunk_part(selection, EXTENT, flipped=False) is None
+    assert chunk_part(selection, SHAPE, EXTENT, flipped=False) is None
 
 
 def test_points_beyond_a_clipped_chunk():
     """Of points in the padding the part says that it cannot."""
-    part = chunk_part((np.array([7]), np.array([0]), np.array([0])), EXTENT, flipped=False)
+    part = chunk_part((np.array([7]), np.array([0]), np.array([0])), SHAPE, EXTENT, flipped=False)
     assert part.decode(CODEC, PAYLOAD, EXTENT) is None

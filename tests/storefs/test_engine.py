@@ -20,6 +20,7 @@ import zarr
 import storefs
 from storefs import engine
 from storefs.bulk_array import Array
+from storefs.decoding import Decoding
 from storefs.engine import open_reader
 from storefs.source import Source
 from storefs.window import basic_window
@@ -103,13 +104,13 @@ def test_an_interrupt_ends_a_read(server, lane):
 def test_an_interrupt_ends_reading_of_files(root, monkeypatch):
     """Also where the calling thread takes part in the work."""
     array = opened(root)
-    decode = engine.Reader.decode
+    decode = Decoding.chunk
 
     def slowly(*args: Any) -> Any:
         time.sleep(0.4)
         return decode(*args)
 
-    monkeypatch.setattr(engine.Reader, "decode", slowly)
+    monkeypatch.setattr(Decoding, "chunk", slowly)
     monkeypatch.setattr("storefs.plain_files.PlainFiles.part", lambda *_: None)
     monkeypatch.setattr("storefs.many_files.ManyFiles.read", lambda _, chunks, *__: bytes(len(chunks)))
     out = np.full(array.shape, 3, array.dtype)
