@@ -16,8 +16,8 @@
 
 enum { INTERFACE = 1 }; /* raise with every change of a signature below */
 enum { MOST_AXES = 8 };
-/* a read of a few bytes takes as long as so many more of a long one */
-enum { BYTES_A_READ = 8192 };
+/* a read of a few bytes takes as long as so many more of a long one, from memory and from a disk */
+enum { BYTES_A_READ = 8192, BYTES_A_SEEK = 128 << 10 };
 
 /* What is wanted of a chunk along one axis, and at which voxel of the result that begins. */
 typedef struct {
@@ -159,9 +159,15 @@ EXPORT uint64_t storefs_files_points(const char *paths, const uint64_t count, co
             read[i] = (uint8_t)read_span(&reading, 0, scratch, sizes[i]);
             for (int64_t p = 0; read[i] && p < counts[i]; p++)
                 memcpy(out + p * itemsize, scratch + offsets[p], (size_t)itemsize);
-        } else
+        } else {
+#if defined(POSIX_FADV_WILLNEED)
+            /* of a file that is still on the disk, all comes as soon as a few pages here and there */
+            if (read[i] && sizes[i] / BYTES_A_SEEK < counts[i])
+                posix_fadvise(reading.file, 0, (off_t)sizes[i], POSIX_FADV_WILLNEED);
+#endif
             for (int64_t p = 0; read[i] && p < counts[i]; p++)
                 read[i] = (uint8_t)read_span(&reading, offsets[p], out + p * itemsize, itemsize);
+        }
         if (reading.file >= 0) close(reading.file);
         if (read[i]) received += reading.received;
         out += counts[i] * itemsize;
