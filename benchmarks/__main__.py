@@ -91,6 +91,7 @@ def _measure_all(cases: list[Case], found: results.Results, readers: list[str], 
         for done, case in enumerate(cases):
             minutes = _estimate(cases[done:], found, len(readers) * options.repeats) / 60
             print(f"[{done + 1} of {len(cases)}, about {minutes:.0f} min left]", end=" ", flush=True)
+            layers.into_memory(folder / case.layer)
             started = time.monotonic()
             jobs = {reader: _job(case, reader, places[case.place], folder) for reader in readers}
             measured = side_by_side(jobs, options.repeats)

@@ -90,6 +90,13 @@ def stored_bytes(layer: Path) -> int:
     return sum(file.stat().st_size for file in layer.rglob("*") if file.is_file())
 
 
+def into_memory(layer: Path) -> None:
+    """Read all files of a layer, as systems drop from memory what nobody has read for some minutes."""
+    for file in layer.rglob("*"):
+        if file.is_file():
+            file.read_bytes()
+
+
 def mirrored(voxels: np.ndarray, shape: Shape) -> np.ndarray:
     """`voxels` continued by mirroring, or cut, to `shape`."""
     for axis, length in enumerate(shape):
