@@ -30,6 +30,7 @@ from storefs.window import Boxed, Part, Piece, Scattered, Slices
 from storefs.workers import pool
 from storefs_codecs.chunk_codec import Array
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.kernels.voxel_copy import copy_voxels
 
 Put = Callable[[Array], object]
 """Puts the voxels of a piece, which have come, into a result."""
@@ -224,7 +225,7 @@ class ChunkReader:
 
     def _put_selected(self, piece: Piece | Scattered, voxels: Array, result: Array) -> None:
         if isinstance(piece, Piece):
-            result[piece.target] = voxels[piece.inside]
+            copy_voxels(voxels[piece.inside], result[piece.target])
             return
         selected = self._whole(voxels)[piece.inside]
         result[piece.target] = np.squeeze(selected, piece.dropped) if piece.dropped else selected
@@ -271,4 +272,4 @@ class ChunkReader:
 
 
 def _put(piece: Piece | Boxed, voxels: Array, result: Array) -> None:
-    result[piece.target] = voxels
+    copy_voxels(voxels, result[piece.target])

@@ -14,6 +14,7 @@ from storefs.grid import Grid
 from storefs.metadata import codec_id, native_configuration
 from storefs.workers import pool
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.kernels.voxel_copy import copy_voxels
 from storefs_codecs.part_codec import PartCodec
 from storefs_codecs.recycled import recycled
 
@@ -72,7 +73,7 @@ class Decoding:
             raise self._volume.located(error, chunk) from error
         if out is None or target is out:
             return voxels
-        out[...] = voxels
+        copy_voxels(voxels, out)
         return out
 
     def box(self, chunk: ChunkId, stored: Stored, inside: Slices, out: Array) -> bool:

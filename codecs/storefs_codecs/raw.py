@@ -12,6 +12,7 @@ import numpy as np
 
 from storefs_codecs.chunk_codec import ChunkCodec
 from storefs_codecs.errors import DecodeError
+from storefs_codecs.kernels.voxel_copy import copy_voxels
 from storefs_codecs.zarr_face import PartWriter, ZarrChunkCodec
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Raw(ChunkCodec):
         chunk = np.frombuffer(payload, self.dtype).reshape(extent)
         if out is None:
             return chunk
-        out[...] = chunk
+        copy_voxels(chunk, out)
         return out
 
     def _encode(self, chunk: Array) -> bytes:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from storefs.kernels import file_parts
 from storefs_codecs import DecodeError, EncodeError, segmentation_decoder, segmentation_encoder
 from storefs_codecs.kernels import compressed_segmentation as kernels
-from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library, png
+from storefs_codecs.kernels import dvid_label_block, gzip_member, jpeg, library, png, voxel_copy
 
 ROOT = Path(__file__).parents[2]
 FAULTS = [0, 1, 2**24 - 1, 2**31, 2**32 - 1, *(bits << 24 for bits in (1, 2, 3, 8, 16, 32, 64))]
@@ -209,6 +209,7 @@ def test_build(hook, tmp_path, monkeypatch):
         "libgzip_member": ("gzip", gzip_member.INTERFACE),
         "libjpeg": ("jpeg", jpeg.INTERFACE),
         "libpng": ("png", png.INTERFACE),
+        "libvoxel_copy": ("voxel_copy", voxel_copy.INTERFACE),
         "libfile_parts": ("files", file_parts.INTERFACE),
     }
     assert set(built) == set(expected)

@@ -17,7 +17,7 @@ SUFFIX = ".dll" if sys.platform == "win32" else ".so"
 
 def library(name: str, folder: Path = Path(__file__).parent) -> ctypes.CDLL | None:
     """The compiled library of the kernel `name`; None where it was not built or is not wanted."""
-    return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(folder / f"lib{name}{SUFFIX}")
+    return None if os.environ.get("STOREFS_NO_KERNELS") == "1" else _load(folder, name)
 
 
 def holding(compiled: ctypes.CDLL) -> ctypes.PyDLL:
@@ -26,8 +26,8 @@ def holding(compiled: ctypes.CDLL) -> ctypes.PyDLL:
 
 
 @cache
-def _load(path: Path) -> ctypes.CDLL | None:
+def _load(folder: Path, name: str) -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(folder / f"lib{name}{SUFFIX}"))
     except OSError:  # not built, or built for another machine
         return None
