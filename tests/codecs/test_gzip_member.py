@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storefs_codecs.kernels import gzip_member, library
-from storefs_codecs.kernels.gzip_member import HEAD, begins
-
-GZIP = b"\x1f\x8b\x08\x1f"
+from storefs_codecs.kernels.gzip_member import GZIP, begins
 
 
 @pytest.fixture(params=["kernel", "kernel, holding the GIL", "python"])
@@ -26,24 +24,24 @@ def way(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("length", [4, 5, 31, 64, 4095, 4096, 4097, 4098, 4099, 10000])
+@pytest.mark.parametrize("length", [3, 4, 31, 64, 4095, 4096, 4097, 4098, 4099, 10000])
 def test_it_is_found_anywhere(length):
     """At the beginning, at the end, and across any seam; not where it is cut off."""
-    for at in {0, 1, length // 2, length - 5, length - 4, *range(4090, 4102)}:
+    for at in {0, 1, length // 2, length - 4, length - 3, *range(4090, 4102)}:
         if 0 <= at <= length - len(GZIP):
             data = bytearray(length)
             data[at : at + len(GZIP)] = GZIP
             assert begins(bytes(data))
             assert begins(memoryview(data))
-            assert not begins(memoryview(data)[: at + 3])
+            assert not begins(memoryview(data)[: at + 2])
             assert not begins(memoryview(data)[at + 1 :])
 
 
 @pytest.mark.usefixtures("way")
-@given(st.lists(st.sampled_from([0x1F, 0x8B, 0x08, 0, 0x20]), max_size=200).map(bytes))
+@given(st.lists(st.sampled_from([0x1F, 0x8B, 0x08, 0]), max_size=200).map(bytes))
 def test_it_is_what_python_finds(data):
     """Among bytes that often begin alike."""
-    assert begins(data) == bool(HEAD.search(data))
+    assert begins(data) == (GZIP in data)
     assert not begins(np.zeros(50, np.uint8).data)
 
 

@@ -1,4 +1,4 @@
-/* Voxels of a chunk to where they go in a larger array. numpy does that too, at several times the cost where rows are
+/* Voxels of a chunk to where they go in a larger array. numpy does that too, at twice the cost where rows are
    as short as those of chunks. */
 
 #include "labels.h"

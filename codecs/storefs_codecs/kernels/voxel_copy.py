@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 INTERFACE = 1  # of the C source; a library left over from another version is not used
 # numpy is as quick with less
-SHORT = 1 << 13
+SHORT = 1 << 16
 NUMBERS = "uif"
 
 
