@@ -131,6 +131,16 @@ def test_gzip_members_that_look_alike():
     assert inflate(payload + payload, "gzip", limit=6) == b"abcabc"
 
 
+def test_damaged_second_member():
+    """A second member whose head is damaged raises DecodeError, also where the last trailer fits the first."""
+    payload = gzip.compress(TEXT, mtime=0)
+    for flags in (0x20, 0x40, 0x80, 0xFF):
+        second = bytearray(payload)
+        second[3] = flags
+        with pytest.raises(DecodeError):
+            inflate(payload + second, "gzip", limit=2 * len(TEXT))
+
+
 @pytest.mark.parametrize("level", range(10))
 def test_zlib_streams_called_gzip(level):
     """Streams of zlib are read where gzip is declared, as some writers of shards store them."""
